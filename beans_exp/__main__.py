@@ -1,0 +1,63 @@
+"""The entry point: Hydra composes `conf/`, the result becomes a typed `Config`, and that is run."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from beans_exp import help as option_help
+from beans_exp import schema
+from beans_exp.entry import chosen, errors_as_messages, job_config, single_config
+
+log = logging.getLogger("beans_exp")
+
+schema.register()
+option_help.register()
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes are not ours
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+@hydra.main(version_base="1.3", config_path=str(schema.CONF), config_name="config")
+def _run_composed(composed: DictConfig) -> float | list[float]:
+    """Run one configuration and return its objective: a single run, or one job of a sweep."""
+    from beans_exp.run import run  # TensorFlow is imported once the configuration is known to be good
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _exit_on_signal)
+    _quiet_libraries()
+    overrides = chosen(list(HydraConfig.get().overrides.task))
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        config = job_config(composed)
+        log.info("job %s of %s: %s", config.sweep.job, config.sweep.jobs, " ".join(overrides))
+        return run(config, overrides)
+    with errors_as_messages():
+        return run(single_config(composed), overrides)
+
+
+def _quiet_libraries() -> None:
+    """Keep the libraries' notes on their own work out of the log; their warnings stay."""
+    for name in ("absl", "mlflow", "alembic", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _exit_on_signal(number: int, frame: FrameType | None) -> None:
+    """End as after an interrupt, so that a run that is open is closed as killed."""
+    sys.exit(128 + number)
+
+
+def main() -> None:
+    """Compose what the command line says, and run it."""
+    with errors_as_messages():
+        schema.require_options(sys.argv[1:])
+    _run_composed()
+
+
+if __name__ == "__main__":
+    main()

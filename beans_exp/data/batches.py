@@ -1,0 +1,56 @@
+"""Splits as `tf.data` batches; the order of an epoch follows from the seed and the epoch's number alone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from beans_exp.data.augmentation import augment
+from beans_exp.data.prepared import Split
+
+
+def stratified(split: Split, fraction: float, seed: int) -> Split:
+    """Return `fraction` of each class of `split`, at least one image each, drawn with `seed`, in the split's order."""
+    if fraction == 1:
+        return split
+    rng = np.random.default_rng(seed)
+    chosen: list[int] = []
+    for label in np.unique(split.labels):
+        places = np.flatnonzero(split.labels == label)
+        count = max(1, round(fraction * len(places)))
+        chosen += rng.choice(places, count, replace=False).tolist()
+    chosen.sort()
+    return Split(split.images[chosen], split.labels[chosen])
+
+
+def train_batches(
+    split: Split, batch_size: int, seed: int, epochs: range, kinds: Sequence[str] = ()
+) -> tf.data.Dataset:
+    """Return the batches of all `epochs` in a row, each epoch shuffled anew and augmented by `kinds`.
+
+    Yields (images float32 (b, S, S, 3) in 0..255, labels int64 (b,)); a batch never crosses an epoch's end.
+    """
+    count = len(split)
+
+    def order(epoch: tf.Tensor) -> tf.data.Dataset:
+        shuffled = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), (seed, epoch))
+        return tf.data.Dataset.from_tensor_slices(shuffled).batch(batch_size).map(lambda index: (epoch, index))
+
+    def batch(epoch: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images, labels = _gather(split, index)
+        return augment(images, index, kinds, seed, epoch), labels
+
+    places = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(order)
+    return places.map(batch, num_parallel_calls=2).prefetch(2)
+
+
+def ordered_batches(split: Split, batch_size: int) -> tf.data.Dataset:
+    """Return `split` in its own order, for evaluation: the same pairs as `train_batches` yields."""
+    places = tf.data.Dataset.range(len(split)).batch(batch_size)
+    return places.map(lambda index: _gather(split, index), num_parallel_calls=2).prefetch(2)
+
+
+def _gather(split: Split, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    images = tf.numpy_function(lambda places: split.images[places], (index,), tf.uint8)
+    images.set_shape((None, *split.images.shape[1:]))
+    return tf.cast(images, tf.float32), tf.gather(split.labels, index)

@@ -1,0 +1,82 @@
+"""A user's own images: `{train,validation,test}/<class>/*.{jpg,png}`, any number of classes."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from beans_exp.data.source import SPLITS, Source, files_digest
+from beans_exp.errors import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+def folder_source(data_dir: str) -> Source:
+    """Describe the images below `data_dir`; classes are the folders' names, sorted.
+
+    Raises DataError for a split, a class or an image that is missing, and for a file that is not a JPEG or PNG.
+    """
+    root = Path(data_dir).expanduser().resolve()
+    folders = {split: _split_folder(root, split) for split in SPLITS}
+    classes = _classes(folders)
+    files = {split: _split_files(folder, classes) for split, folder in folders.items()}
+    digest = files_digest(root, (file for listed in files.values() for file, _ in listed))
+    return Source("folder", root.name, digest, classes, partial(_read, files))
+
+
+def _split_folder(root: Path, split: str) -> Path:
+    names = ("validation", "val") if split == "validation" else (split,)
+    found = [root / name for name in names if (root / name).is_dir()]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DataError(f"{root} has both {found[0].name} and {found[1].name}: keep one of them")
+    raise DataError(f"{root / names[0]} is missing: data.data_dir holds train, validation (or val) and test")
+
+
+def _classes(folders: dict[str, Path]) -> tuple[str, ...]:
+    found = {split: {child.name for child in _children(folder) if child.is_dir()} for split, folder in folders.items()}
+    everywhere = sorted(set().union(*found.values()))
+    if len(everywhere) < 2:
+        raise DataError(f"{folders['train']} holds {len(everywhere)} class folders: two or more are needed")
+    for split, names in found.items():
+        for missing in sorted(set(everywhere) - names):
+            raise DataError(f"{folders[split] / missing} is missing: each class needs images in every split")
+    return tuple(everywhere)
+
+
+def _split_files(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
+    files: list[tuple[Path, int]] = []
+    for label, name in enumerate(classes):
+        images = _children(folder / name)
+        for file in images:
+            if file.suffix.lower() not in SUFFIXES:
+                raise DataError(f"{file} is not an image: a class folder holds {', '.join(SUFFIXES)} files only")
+        if not images:
+            raise DataError(f"{folder / name} is empty: each class needs images in every split")
+        files += [(file, label) for file in images]
+    return files
+
+
+def _children(folder: Path) -> list[Path]:
+    return sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+
+
+def _read(files: dict[str, list[tuple[Path, int]]], split: str) -> Iterator[tuple[np.ndarray, int]]:
+    for file, label in files[split]:
+        yield read_image(file), label
+
+
+def read_image(file: Path) -> np.ndarray:
+    """Return the image in `file` as uint8 (H, W, 3), upright as its EXIF data say.
+
+    Raises DataError for a file that is not an image, or that is damaged or cut short.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(file) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{file} cannot be read as an image ({error}). Mend it or take it out") from error

@@ -1,0 +1,101 @@
+"""Resized images on disk, made once and shared by every run and process.
+
+A prepared data set is a folder named by what it was made from; it appears whole (written under a temporary name, then
+renamed, under a lock) or not at all.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from beans_exp.data.images import resize
+from beans_exp.data.source import SPLITS, Source, text_digest
+from beans_exp.errors import DataError
+from beans_exp.progress import progress
+
+PREPARED_VERSION = 1
+"""Raised by hand when resizing or the files' layout changes."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images uint8 (n, S, S, 3), mapped from disk, and labels int64 (n,)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def cache_root(cache_dir: str | None) -> Path:
+    """The folder for everything that can be computed again: `cache_dir`, else $XDG_CACHE_HOME/beans_exp."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "beans_exp"
+    return Path(cache_dir or default).expanduser().resolve()
+
+
+def prepare(source: Source, image_size: int, cache_dir: str | None) -> dict[str, Split]:
+    """Return every split of `source` at `image_size`, from the cache or written to it now.
+
+    Raises DataError for images that cannot be read and for a cache that cannot be written.
+    """
+    folder = _folder(source, image_size, cache_dir)
+    if not folder.is_dir():
+        _prepare_once(source, image_size, folder)
+    return {split: _load(folder, split) for split in SPLITS}
+
+
+def _folder(source: Source, image_size: int, cache_dir: str | None) -> Path:
+    key = text_digest((PREPARED_VERSION, source.name, source.digest, source.classes, image_size))
+    return cache_root(cache_dir) / "data" / f"{source.name}-{image_size}-{key[:16]}"
+
+
+def _prepare_once(source: Source, image_size: int, folder: Path) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():  # else another process was faster
+                _prepare(source, image_size, folder)
+    except OSError as error:
+        rule = "Free some space, or choose another folder with data.cache_dir or XDG_CACHE_HOME"
+        raise DataError(f"the image cache {folder.parent} cannot be written ({error}). {rule}") from error
+
+
+def _prepare(source: Source, image_size: int, folder: Path) -> None:
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was killed
+    unfinished.mkdir()
+    try:
+        for split in SPLITS:
+            _write(source, split, image_size, unfinished)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _write(source: Source, split: str, image_size: int, folder: Path) -> None:
+    images, labels = [], []
+    for image, label in progress(source.read(split), f"{source.name}: {split} images to {image_size}x{image_size}"):
+        images.append(resize(image, image_size))
+        labels.append(label)
+    _require_classes(source, split, labels)
+    np.save(folder / f"{split}.images.npy", np.stack(images))
+    np.save(folder / f"{split}.labels.npy", np.array(labels, dtype=np.int64))
+
+
+def _require_classes(source: Source, split: str, labels: list[int]) -> None:
+    missing = sorted(set(range(len(source.classes))) - set(labels))
+    if missing:
+        raise DataError(f"{source.name}: the {split} split has no image of class {source.classes[missing[0]]}")
+
+
+def _load(folder: Path, split: str) -> Split:
+    images = folder / f"{split}.images.npy"
+    try:
+        return Split(np.load(images, mmap_mode="r"), np.load(folder / f"{split}.labels.npy"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{images} is damaged ({error}). Remove {folder}; it is made again") from error

@@ -1,0 +1,24 @@
+"""The drawn leaves of `leaves` as a data set: offline, seeded, any size."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from beans_exp.data.leaves import CLASSES, GENERATOR_VERSION, draw_split
+from beans_exp.data.source import SPLITS, Source, text_digest
+from beans_exp.schema import DataConfig
+
+
+def synthetic_source(config: DataConfig) -> Source:
+    """Describe the leaves that `config` asks for; they are drawn when read."""
+    counts = {split: getattr(config, f"{split}_images") for split in SPLITS}
+    digest = text_digest((GENERATOR_VERSION, config.image_size, config.draw_seed, *counts.items()))
+    read = partial(_read, counts, config.image_size, config.draw_seed)
+    return Source("synthetic", str(GENERATOR_VERSION), digest, CLASSES, read)
+
+
+def _read(counts: dict[str, int], size: int, seed: int, split: str) -> Iterator[tuple[np.ndarray, int]]:
+    images, labels = draw_split(counts[split], size, seed, split)
+    for image, label in zip(images, labels, strict=True):
+        yield image, int(label)

@@ -1,0 +1,60 @@
+"""Between Hydra and `run`: a composed configuration becomes one that can be run, and errors become messages."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from beans_exp.data import source
+from beans_exp.errors import BeansExpError
+from beans_exp.fingerprint import fingerprint
+from beans_exp.precision import resolve_precision
+from beans_exp.schema import Config, check, reduce, to_config
+
+SWEEPER_KEYS = ("sweep.", "tracking.uri=")
+"""Overrides that a sweeper adds; they are no choice of the user's."""
+
+
+class CheckRun(Callback):
+    """Hydra's callback for a single run: every rule is checked before anything is written, and the folder is named."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Set `sweep.fingerprint`, which names the output folder."""
+        with errors_as_messages():
+            checked = single_config(config)
+            config.sweep.fingerprint = fingerprint(checked, source(checked.data))
+
+
+def single_config(composed: DictConfig) -> Config:
+    """The configuration of a single run; an option that cannot act is an error."""
+    return resolve_precision(check(to_config(composed)))
+
+
+def job_config(composed: DictConfig) -> Config:
+    """The configuration of one job of a sweep: reduced to what it means, as the sweeper planned it.
+
+    Raises ConfigError under a sweeper that does not plan.
+    """
+    config, _ = reduce(to_config(composed))
+    return resolve_precision(config)
+
+
+def chosen(overrides: list[str]) -> list[str]:
+    """The overrides that the user chose, without what a sweeper adds."""
+    return [word for word in overrides if not word.startswith(SWEEPER_KEYS)]
+
+
+@contextmanager
+def errors_as_messages() -> Iterator[None]:
+    """End the program with a message, not a traceback, for what the user can mend, and for an interrupt."""
+    try:
+        yield
+    except BeansExpError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,43 @@
+"""What `--help` shows: each option of each group with the comment that opens its file."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+FIRST = ("model", "reg", "kernel", "finetune", "data", "trainer", "tracking", "study", "experiment")
+"""Groups in the order in which a run is thought of; others follow by name."""
+
+
+def register() -> None:
+    """Make the help's text known to OmegaConf as `${beans_exp.options:<config sources>}`."""
+    OmegaConf.register_new_resolver("beans_exp.options", describe_options, replace=True)
+
+
+def describe_options(sources: Iterable[dict[str, Any]]) -> str:
+    """Return a line for each option of each group found in the folders among Hydra's config `sources`."""
+    folders = [Path(source["path"]) for source in sources if source["schema"] == "file"]
+    groups = {group for folder in folders for group in _groups(folder)}
+    lines: list[str] = []
+    for group in sorted(groups, key=_place):
+        lines.append(f"{group}:")
+        lines += [f"  {name:<16} {text}" for folder in folders for name, text in _options(folder / group)]
+    return "\n".join(lines)
+
+
+def _place(group: str) -> tuple[int, str]:
+    return (FIRST.index(group) if group in FIRST else len(FIRST), group)
+
+
+def _groups(folder: Path) -> Iterator[str]:
+    for file in folder.rglob("*.yaml"):
+        group = file.parent.relative_to(folder).as_posix()
+        if group != "." and group != "hydra/help":
+            yield group
+
+
+def _options(folder: Path) -> Iterator[tuple[str, str]]:
+    for file in sorted(folder.glob("*.yaml")):
+        comments = [line for line in file.read_text().splitlines() if line.startswith("# ") and "@package" not in line]
+        yield file.stem, comments[0].removeprefix("# ") if comments else ""

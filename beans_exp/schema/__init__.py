@@ -1,0 +1,43 @@
+"""The typed configuration: every group with its rules, checked before TensorFlow is imported."""
+
+from beans_exp.schema.combinations import Inert, check, inert_options, reduce
+from beans_exp.schema.composed import CONF, register, require_options, to_config
+from beans_exp.schema.groups import (
+    Config,
+    ConfirmConfig,
+    DataConfig,
+    FeaturesConfig,
+    FinetuneConfig,
+    KernelConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    RegConfig,
+    StudyConfig,
+    SweepConfig,
+    TrackingConfig,
+    TrainerConfig,
+)
+
+__all__ = [
+    "CONF",
+    "Config",
+    "ConfirmConfig",
+    "DataConfig",
+    "FeaturesConfig",
+    "FinetuneConfig",
+    "Inert",
+    "KernelConfig",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "RegConfig",
+    "StudyConfig",
+    "SweepConfig",
+    "TrackingConfig",
+    "TrainerConfig",
+    "check",
+    "inert_options",
+    "reduce",
+    "register",
+    "require_options",
+    "to_config",
+]

@@ -1,0 +1,191 @@
+"""Rules that join groups: what cannot be run at all, and options that cannot act beside the others.
+
+An option that cannot act is an error in a single run (`check`); in a grid or a search the point is reduced to what
+it means (`reduce`), so that equal points are run once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from beans_exp.errors import ConfigError
+from beans_exp.schema.groups import Config, FinetuneConfig, KernelConfig, ModelConfig, RegConfig
+from beans_exp.schema.names import BLOCKS
+from beans_exp.schema.rules import broken, shown
+
+AUX_BLOCK = BLOCKS.index("mixed7")
+"""Inception's auxiliary classifier sits on this block."""
+SMALLEST_IMAGE = {"inception": 75, "googlenet": 32}
+NOT_YET = ("inception", "googlenet")
+FROM_SCRATCH = "random weights are trained whole, in one stage"
+
+
+@dataclass(frozen=True)
+class Inert:
+    """An option that cannot act: `key` has `value` where only `neutral` means something, because of `reason`."""
+
+    key: str
+    value: Any
+    neutral: Any
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.key}={shown(self.value)} cannot act: {self.reason}"
+
+
+def check(config: Config) -> Config:
+    """Return `config` if it can be run as a single run; else raise ConfigError, naming both sides."""
+    if config.tracking.save_model == "best":
+        raise broken("tracking.save_model", "best", "all or none in a single run: best compares the runs of a sweep")
+    for inert in inert_options(config):
+        raise ConfigError(f"{inert}. Leave it out, or write {inert.key}={shown(inert.neutral)}")
+    require_runnable(config)
+    return config
+
+
+def reduce(config: Config) -> tuple[Config, list[Inert]]:
+    """Return what `config` means, without the options that cannot act, and those options.
+
+    Raises ConfigError if what is left cannot be run.
+    """
+    dropped: list[Inert] = []
+    while found := list(inert_options(config)):
+        dropped += found
+        for inert in found:
+            config = _with_value(config, inert.key, inert.neutral)
+    require_runnable(config)
+    return config, dropped
+
+
+def require_runnable(config: Config) -> None:
+    """Raise ConfigError where the groups contradict one another, whatever the options mean."""
+    size = config.data.image_size
+    smallest = _smallest_image(config)
+    if size < smallest:
+        raise broken("data.image_size", size, f"{smallest} or more for {_kernel_phrase(config)}")
+    deepest = _deepest(config.model)
+    if config.finetune.blocks > deepest:
+        rule = f"between 0 and {deepest} with model.top_block={config.model.top_block} (the stem counts as the last block)"
+        raise broken("finetune.blocks", config.finetune.blocks, rule)
+    if config.trainer.epochs == 0 and config.finetune.blocks == 0:
+        raise broken("trainer.epochs", 0, "1 or more: no second stage follows (0 skips the head's stage before finetune)")
+    for metric in config.objective.metrics:
+        if metric.startswith("test/") and not config.trainer.test:
+            raise broken("objective.name", metric, "a metric that is measured, and trainer.test=false leaves it out")
+    if config.model.name in NOT_YET:
+        raise broken("model", config.model.name, "lenet or lenet5 in this version: it cannot be trained yet")
+
+
+def inert_options(config: Config) -> Iterator[Inert]:
+    """Yield the options that cannot act beside the others, with the reason."""
+    yield from _inert_model(config)
+    yield from _inert_kernel(config)
+    yield from _inert_finetune(config)
+    yield from _inert_reg(config)
+    yield from _inert_data(config)
+    yield from _inert_outside(config)
+
+
+def _inert_model(config: Config) -> Iterator[Inert]:
+    if config.model.name != "inception":
+        reason = f"model={config.model.name} has no pre-trained base"
+        yield from _set_keys("model", config.model, ModelConfig(name=config.model.name), ("weights", "top_block"), reason)
+
+
+def _inert_kernel(config: Config) -> Iterator[Inert]:
+    model = config.model.name
+    neutral = KernelConfig()
+    if model == "googlenet":
+        reason = "model=googlenet takes its kernels from its paper (kernel.factorized acts)"
+        yield from _set_keys("kernel", config.kernel, neutral, ("size", "filters"), reason)
+    elif model != "lenet":
+        reason = f"kernel acts on model=lenet, and model={model} has kernels of its own"
+        yield from _set_keys("kernel", config.kernel, neutral, ("size", "filters", "factorized"), reason)
+
+
+def _inert_finetune(config: Config) -> Iterator[Inert]:
+    every = ("blocks", "epochs", "learning_rate", "schedule")
+    model, finetune, neutral = config.model, config.finetune, FinetuneConfig()
+    if model.name != "inception":
+        reason = f"finetune is the second stage of model=inception, and model={model.name} has one stage"
+        yield from _set_keys("finetune", finetune, neutral, every, reason)
+    elif not model.pretrained:
+        yield from _set_keys("finetune", finetune, neutral, every, f"model.weights=null: {FROM_SCRATCH}")
+    elif finetune.blocks == 0:
+        reason = "finetune.blocks=0 means no second stage"
+        yield from _set_keys("finetune", finetune, neutral, every[1:], reason)
+
+
+def _inert_reg(config: Config) -> Iterator[Inert]:
+    if config.reg.aux_weight and (reason := _why_no_aux(config)):
+        yield Inert("reg.aux_weight", config.reg.aux_weight, RegConfig().aux_weight, reason)
+
+
+def _why_no_aux(config: Config) -> str:
+    model, blocks = config.model, config.finetune.blocks
+    if model.name not in ("inception", "googlenet"):
+        return f"model={model.name} has no auxiliary classifiers (inception and googlenet have)"
+    if model.name == "googlenet":
+        return ""
+    top = BLOCKS.index(model.top_block or BLOCKS[-1])
+    if top < AUX_BLOCK:
+        return f"model.top_block={model.top_block} lies below mixed7, on which the auxiliary classifier sits"
+    if model.pretrained and top - blocks + 1 > AUX_BLOCK:
+        needed = top - AUX_BLOCK + 1
+        return f"finetune.blocks={blocks} trains nothing at or below mixed7; {needed} blocks or more do"
+    return ""
+
+
+def _inert_data(config: Config) -> Iterator[Inert]:
+    data = config.data
+    if data.name != "synthetic":
+        keys = ("train_images", "validation_images", "test_images", "draw_seed")
+        for key in keys:
+            if getattr(data, key) is not None:
+                yield Inert(f"data.{key}", getattr(data, key), None, f"data={data.name} has its own images")
+    elif data.data_dir is not None:
+        yield Inert("data.data_dir", data.data_dir, None, "data=synthetic is drawn, not read")
+
+
+def _inert_outside(config: Config) -> Iterator[Inert]:
+    if not config.model.pretrained and config.features.cache != "auto":
+        reason = f"model={config.model.name} has no frozen layers to cache"
+        if config.model.name == "inception":
+            reason = f"model.weights=null: {FROM_SCRATCH}"
+        yield Inert("features.cache", config.features.cache, "auto", reason)
+    if config.tracking.save_model == "best" and isinstance(config.objective.name, list):
+        yield Inert("tracking.save_model", "best", "all", "with several objectives no model is the best one")
+    if config.trainer.microbatch == config.trainer.batch_size:
+        yield Inert("trainer.microbatch", config.trainer.microbatch, None, "it is the whole batch already")
+
+
+def _set_keys(group: str, has: object, neutral: object, keys: tuple[str, ...], reason: str) -> Iterator[Inert]:
+    for key in keys:
+        if getattr(has, key) != getattr(neutral, key):
+            yield Inert(f"{group}.{key}", getattr(has, key), getattr(neutral, key), reason)
+
+
+def _with_value(config: Config, key: str, value: Any) -> Config:
+    group, name = key.split(".")
+    changed = replace(getattr(config, group), **{name: value})
+    return replace(config, **{group: changed})
+
+
+def _deepest(model: ModelConfig) -> int:
+    return BLOCKS.index(model.top_block or BLOCKS[-1]) + 2
+
+
+def _smallest_image(config: Config) -> int:
+    """The smallest image that leaves one pixel after the model's convolutions and poolings."""
+    if config.model.name != "lenet":
+        return SMALLEST_IMAGE.get(config.model.name, 1)
+    shrink = config.kernel.size - 1
+    pixels = 1 + shrink
+    for _ in range(2):
+        pixels = 2 * pixels + shrink
+    return pixels
+
+
+def _kernel_phrase(config: Config) -> str:
+    model = config.model.name
+    return f"kernel.size={config.kernel.size}" if model == "lenet" else f"model={model}"

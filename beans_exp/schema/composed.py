@@ -1,0 +1,84 @@
+"""From what Hydra composed to the typed `Config`: unknown keys, removed groups and broken rules stop here."""
+
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from beans_exp.errors import ConfigError
+from beans_exp.schema.groups import Config
+
+
+PACKAGE = Path(__file__).parents[1]
+CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
+"""The project's `conf/`: in a wheel it lies in the package, in a checkout beside it."""
+
+
+def require_options(words: Sequence[str]) -> None:
+    """Raise ConfigError for `group=null` among the command line's `words`: Hydra answers it with a traceback."""
+    for word in words:
+        group, _, option = word.partition("=")
+        if option == "null" and (CONF / group).is_dir():
+            options = ", ".join(sorted(file.stem for file in (CONF / group).glob("*.yaml")))
+            raise ConfigError(f"{word}: must be one of {options}; leave it out for the default")
+
+
+def register() -> None:
+    """Make the schema known to Hydra, so that types and keys are checked while it composes."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def to_config(composed: DictConfig) -> Config:
+    """Return the typed configuration of one run.
+
+    Raises ConfigError for keys that the schema does not have (`+typo=1`), keys that were removed (`~reg`), values
+    that cannot be resolved, and values that break a rule of their group.
+    """
+    _require_groups(composed)
+    plain = {key: composed._get_node(key) for key in composed if key != "hydra"}
+    _require_keys(plain, Config, "")
+    typed = OmegaConf.structured(Config)
+    try:
+        for key, node in plain.items():
+            typed[key] = node
+        return cast(Config, OmegaConf.to_object(typed))
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+
+
+def _require_groups(composed: DictConfig) -> None:
+    """Raise ConfigError where `~group` took a group out of what Hydra composed: its defaults would stay, unsaid."""
+    choices = OmegaConf.select(composed, "hydra.runtime.choices")
+    for item in fields(Config) if choices is not None else ():
+        if (CONF / item.name).is_dir() and item.name not in choices:
+            raise _removed(item.name)
+
+
+def _removed(key: str) -> ConfigError:
+    return ConfigError(f"{key} was removed: every run needs it. Leave ~{key} out")
+
+
+def _require_keys(node: Any, schema: type, prefix: str) -> None:
+    known = {item.name: item for item in fields(schema)}
+    for key in node:
+        if key not in known:
+            raise ConfigError(_unknown(f"{prefix}{key}", key, list(known)))
+    for name, item in known.items():
+        if name not in node:
+            raise _removed(f"{prefix}{name}")
+        child = node[name]
+        if isinstance(item.type, type) and is_dataclass(item.type):
+            if not isinstance(child, DictConfig) or child._is_none():
+                raise ConfigError(f"{prefix}{name} has no value: every run needs it. Leave {prefix}{name}=null out")
+            _require_keys(child, item.type, f"{prefix}{name}.")
+
+
+def _unknown(full_key: str, key: str, known: list[str]) -> str:
+    close = get_close_matches(key, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+    return f"{full_key} is not a key of the configuration; {hint}"

@@ -1,0 +1,258 @@
+"""The dataclasses of the configuration groups; rules on a single group stand in the group."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from beans_exp.schema import names
+from beans_exp.schema.rules import at_least, between, broken, distinct, fraction, one_of, positive
+
+
+@dataclass
+class ModelConfig:
+    name: str = "lenet"
+    weights: str | None = None
+    """Inception only: `imagenet`, the path of a weights file, or null (random weights, trained whole)."""
+    top_block: str | None = None
+    """Inception only: the last block kept, `mixed0` to `mixed10`; the head sits on it."""
+
+    def __post_init__(self) -> None:
+        one_of("model.name", self.name, names.MODELS)
+        if self.name == "inception" or self.top_block is not None:
+            one_of("model.top_block", self.top_block, names.BLOCKS)
+        if self.weights == "":
+            raise broken("model.weights", "", "imagenet, the path of a weights file, or null")
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether training starts from a base that was trained before."""
+        return self.name == "inception" and self.weights is not None
+
+
+@dataclass
+class RegConfig:
+    name: str = "none"
+    l1: float = 0.0
+    l2: float = 0.0
+    dropout: float = 0.0
+    augment: list[str] = field(default_factory=list)
+    label_smoothing: float = 0.0
+    aux_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        at_least("reg.l1", self.l1, 0)
+        at_least("reg.l2", self.l2, 0)
+        fraction("reg.dropout", self.dropout)
+        fraction("reg.label_smoothing", self.label_smoothing)
+        between("reg.aux_weight", self.aux_weight, 0, 1)
+        for kind in self.augment:
+            one_of("reg.augment", kind, names.AUGMENTATIONS)
+        distinct("reg.augment", self.augment)
+
+
+@dataclass
+class KernelConfig:
+    name: str = "k5"
+    size: int = 5
+    filters: list[int] = field(default_factory=lambda: [6, 16, 120])
+    factorized: bool = False
+    """Each 5x5 convolution as two 3x3."""
+
+    def __post_init__(self) -> None:
+        at_least("kernel.size", self.size, 1)
+        if len(self.filters) != 3 or min(self.filters) < 1:
+            raise broken("kernel.filters", self.filters, "three numbers of 1 or more, one for each convolution")
+        if self.factorized and self.size != 5:
+            raise broken("kernel.size", self.size, "5 where kernel.factorized=true (a 5x5 becomes two 3x3)")
+
+
+@dataclass
+class FinetuneConfig:
+    name: str = "none"
+    blocks: int = 0
+    """Inception blocks unfrozen, counted down from `model.top_block`; the stem counts as the last one."""
+    epochs: int = 6
+    learning_rate: float = 1e-5
+    schedule: str = "constant"
+
+    def __post_init__(self) -> None:
+        between("finetune.blocks", self.blocks, 0, len(names.BLOCKS) + 1)
+        at_least("finetune.epochs", self.epochs, 1)
+        positive("finetune.learning_rate", self.learning_rate)
+        one_of("finetune.schedule", self.schedule, names.SCHEDULES)
+
+
+@dataclass
+class DataConfig:
+    name: str = "beans"
+    data_dir: str | None = None
+    """beans: the TFDS folder (default: `TFDS_DATA_DIR`, then ~/tensorflow_datasets); folder: the images' folder."""
+    cache_dir: str | None = None
+    """Where resized images are kept (default: $XDG_CACHE_HOME/beans_exp)."""
+    image_size: int = 299
+    train_fraction: float = 1.0
+    """The part of the training split that is used, stratified by class, drawn with `seed`."""
+    train_images: int | None = None
+    validation_images: int | None = None
+    test_images: int | None = None
+    draw_seed: int | None = None
+    """synthetic only, like the three counts above it: the seed of the pictures themselves."""
+
+    def __post_init__(self) -> None:
+        one_of("data.name", self.name, names.DATASETS)
+        at_least("data.image_size", self.image_size, 8)
+        if not 0 < self.train_fraction <= 1:
+            raise broken("data.train_fraction", self.train_fraction, "above 0 and at most 1")
+        if self.name == "folder" and not self.data_dir:
+            raise broken("data.data_dir", None, "the folder that holds train, validation and test, for data=folder")
+        if self.name == "synthetic":
+            self._check_synthetic()
+
+    def _check_synthetic(self) -> None:
+        for key in ("train_images", "validation_images", "test_images"):
+            count = getattr(self, key)
+            if count is None or count < 3:
+                raise broken(f"data.{key}", count, "3 or more for data=synthetic: one image a class")
+        if self.draw_seed is None or self.draw_seed < 0:
+            raise broken("data.draw_seed", self.draw_seed, "0 or more for data=synthetic")
+
+
+@dataclass
+class TrainerConfig:
+    name: str = "study"
+    epochs: int = 20
+    batch_size: int = 64
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    select: str = "last"
+    """Which epoch is tested and saved: the last one, or the best by validation accuracy."""
+    patience: int | None = None
+    """Stop after this many epochs without a better validation accuracy; null: never."""
+    deterministic: bool = False
+    precision: str = "float32"
+    microbatch: int | None = None
+    """Images held in memory at once; gradients are summed to the effective batch. null: the whole batch."""
+    test: bool = True
+
+    def __post_init__(self) -> None:
+        at_least("trainer.epochs", self.epochs, 0)
+        at_least("trainer.batch_size", self.batch_size, 1)
+        one_of("trainer.optimizer", self.optimizer, names.OPTIMIZERS)
+        positive("trainer.learning_rate", self.learning_rate)
+        one_of("trainer.select", self.select, ("last", "best"))
+        at_least("trainer.patience", self.patience, 1)
+        one_of("trainer.precision", self.precision, names.PRECISIONS)
+        at_least("trainer.microbatch", self.microbatch, 1)
+        if self.microbatch is not None and self.microbatch > self.batch_size:
+            rule = f"at most trainer.batch_size={self.batch_size}, of which it is a part"
+            raise broken("trainer.microbatch", self.microbatch, rule)
+
+
+@dataclass
+class TrackingConfig:
+    name: str = "local"
+    uri: str | None = None
+    """null: SQLite in `mlruns/` under the folder where the command starts; or an MLflow server's address."""
+    experiment: str = "beans_exp"
+    save_model: str = "all"
+
+    def __post_init__(self) -> None:
+        one_of("tracking.save_model", self.save_model, ("all", "best", "none"))
+        if not self.experiment.strip():
+            raise broken("tracking.experiment", self.experiment, "a name")
+
+
+@dataclass
+class ObjectiveConfig:
+    name: Any = "val/accuracy"
+    """A metric, or a list of them: what is handed back to Hydra, from the selected epoch."""
+    direction: Any = "maximize"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.name, list) != isinstance(self.direction, list) or len(self.metrics) != len(self.directions):
+            raise broken("objective.direction", self.direction, "one for each metric of objective.name")
+        if not self.metrics:
+            raise broken("objective.name", self.name, "at least one metric")
+        distinct("objective.name", self.metrics)
+        for metric, direction in zip(self.metrics, self.directions, strict=True):
+            one_of("objective.name", metric, tuple(names.OBJECTIVES))
+            one_of("objective.direction", direction, ("maximize", "minimize"))
+            better = names.OBJECTIVES[metric]
+            if direction != better:
+                raise broken("objective.direction", direction, f"{better} for objective.name={metric}")
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics' names, a list even where there is one."""
+        return list(self.name) if isinstance(self.name, list) else [self.name]
+
+    @property
+    def directions(self) -> list[str]:
+        """`maximize` or `minimize` for each of `metrics`."""
+        return list(self.direction) if isinstance(self.direction, list) else [self.direction]
+
+
+@dataclass
+class FeaturesConfig:
+    cache: str = "auto"
+    dir: str | None = None
+    max_gb: float = 20.0
+    """Size limit of the cached activations; the least recently used go first."""
+
+    def __post_init__(self) -> None:
+        one_of("features.cache", self.cache, ("auto", "off"))
+        positive("features.max_gb", self.max_gb)
+
+
+@dataclass
+class ConfirmConfig:
+    top: int = 3
+    seeds: int = 3
+
+    def __post_init__(self) -> None:
+        at_least("confirm.top", self.top, 0)
+        at_least("confirm.seeds", self.seeds, 1)
+
+
+@dataclass
+class StudyConfig:
+    """A row of the report that the project reproduces, with the figures it printed."""
+
+    name: str = ""
+    reported: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class SweepConfig:
+    """What a sweep tells its jobs; written by the sweeper, never by hand."""
+
+    id: str | None = None
+    parent_run: str | None = None
+    fingerprint: str | None = None
+    job: int | None = None
+    jobs: int | None = None
+
+
+@dataclass
+class Config:
+    """One run, whole. Rules that join groups are in `combinations`."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    reg: RegConfig = field(default_factory=RegConfig)
+    kernel: KernelConfig = field(default_factory=KernelConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    confirm: ConfirmConfig = field(default_factory=ConfirmConfig)
+    study: StudyConfig | None = None
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    seed: int = 0
+    run_name: str | None = None
+    if_exists: str = "reuse"
+    plan: bool = False
+
+    def __post_init__(self) -> None:
+        between("seed", self.seed, 0, 2**32 - 1)
+        one_of("if_exists", self.if_exists, ("reuse", "rerun"))

@@ -1,0 +1,64 @@
+"""The rules that a value can break; each message names the full key, the value and the rule."""
+
+import math
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from beans_exp.errors import ConfigError
+
+
+def broken(key: str, value: Any, rule: str) -> ConfigError:
+    """The error for `key`, whose `value` breaks `rule` (a phrase that continues "must be ...")."""
+    return ConfigError(f"{key}={shown(value)}: must be {rule}")
+
+
+def shown(value: Any) -> str:
+    """`value` as it would be written on the command line."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(shown(item) for item in value)}]"
+    return str(value)
+
+
+def one_of(key: str, value: Any, known: Sequence[str]) -> None:
+    """Raise ConfigError unless `value` is in `known`; the closest known name is proposed."""
+    if value in known:
+        return
+    close = get_close_matches(str(value), known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise broken(key, value, f"one of {', '.join(known)}{hint}")
+
+
+def at_least(key: str, value: float | None, low: float) -> None:
+    """Raise ConfigError unless `value` is null or a finite number of `low` or more."""
+    if value is not None and not (math.isfinite(value) and value >= low):
+        raise broken(key, value, f"{low:g} or more")
+
+
+def positive(key: str, value: float | None) -> None:
+    """Raise ConfigError unless `value` is null or a finite number above 0."""
+    if value is not None and not (math.isfinite(value) and value > 0):
+        raise broken(key, value, "above 0")
+
+
+def fraction(key: str, value: float) -> None:
+    """Raise ConfigError unless 0 <= `value` < 1."""
+    if not 0 <= value < 1:
+        raise broken(key, value, "at least 0 and below 1")
+
+
+def between(key: str, value: float, low: float, high: float) -> None:
+    """Raise ConfigError unless `low` <= `value` <= `high`."""
+    if not low <= value <= high:
+        raise broken(key, value, f"between {low:.10g} and {high:.10g}")
+
+
+def distinct(key: str, values: Iterable[str]) -> None:
+    """Raise ConfigError if an item of `values` stands twice."""
+    items = list(values)
+    if len(set(items)) < len(items):
+        raise broken(key, items, "a list without repetitions")

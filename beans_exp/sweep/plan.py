@@ -1,0 +1,94 @@
+"""From the points of a grid to the jobs that differ: options that cannot act are dropped, equal points run once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from beans_exp.data import Source, source
+from beans_exp.data.source import text_digest
+from beans_exp.errors import ConfigError
+from beans_exp.fingerprint import fingerprint
+from beans_exp.precision import resolve_precision
+from beans_exp.schema import Config, inert_options, reduce
+
+
+@dataclass(frozen=True)
+class Point:
+    """What was asked for: the overrides of one combination, and the configuration that they compose to."""
+
+    overrides: list[str]
+    config: Config
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is run: a point, reduced to what it means, and labelled by what sets it apart from the others."""
+
+    overrides: list[str]
+    config: Config
+    fingerprint: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The distinct jobs of a sweep, in the order in which they were asked for."""
+
+    jobs: list[Job]
+    requested: int
+    dropped: list[str]
+
+    @property
+    def name(self) -> str:
+        """What the jobs have in common, then how many they are."""
+        common = [word for word in self.jobs[0].overrides if all(word in job.overrides for job in self.jobs)]
+        return " ".join([*common, f"({len(self.jobs)} jobs)"])
+
+    @property
+    def id(self) -> str:
+        """Equal for equal sets of jobs in the same experiment: the same command finds its sweep again."""
+        experiment = self.jobs[0].config.tracking.experiment
+        return text_digest((sorted(job.fingerprint for job in self.jobs), experiment, "grid"))[:16]
+
+
+def plan_grid(points: Sequence[Point]) -> Plan:
+    """Return the jobs that `points` mean.
+
+    Raises ConfigError for an option that acts at no point and for a point that cannot be run, DataError for a data
+    set that is missing.
+    """
+    _require_action(points)
+    sources: dict[str, Source] = {}
+    jobs: dict[str, Job] = {}
+    dropped: list[str] = []
+    for point in points:
+        config, inert = reduce(point.config)
+        dropped += [str(option) for option in inert]
+        config = resolve_precision(config)
+        key = repr(config.data)
+        sources[key] = sources.get(key) or source(config.data)
+        mark = fingerprint(config, sources[key])
+        jobs.setdefault(mark, Job(point.overrides, config, mark, _label(point, points)))
+    return Plan(list(jobs.values()), len(points), list(dict.fromkeys(dropped)))
+
+
+def _label(point: Point, points: Sequence[Point]) -> str:
+    varied = [word for word in point.overrides if any(word not in other.overrides for other in points)]
+    return " ".join(varied or point.overrides) or "defaults"
+
+
+def _require_action(points: Sequence[Point]) -> None:
+    """Raise ConfigError where an option, with the value it was given, acts at no point of the grid."""
+    inert_at = [{option.key: option for option in inert_options(point.config)} for point in points]
+    for option in (option for inert in inert_at for option in inert.values()):
+        acts = (
+            option.key not in inert and _value(point.config, option.key) == option.value
+            for point, inert in zip(points, inert_at, strict=True)
+        )
+        if not any(acts):
+            raise ConfigError(f"{option}; it acts at no point of the grid. Leave it out")
+
+
+def _value(config: Config, key: str) -> Any:
+    group, name = key.split(".")
+    return getattr(getattr(config, group), name)

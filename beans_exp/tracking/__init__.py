@@ -1,0 +1,1 @@
+"""Everything that says `mlflow`: stores, runs, models and sweeps, written and read."""

@@ -1,0 +1,75 @@
+"""Finished runs read back: what can be reused, and which of a sweep's models is the best so far."""
+
+import logging
+from collections.abc import Iterable, Sequence
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from beans_exp.schema import Config
+from beans_exp.schema.names import EPOCH_METRICS, OBJECTIVES
+
+log = logging.getLogger(__name__)
+
+
+def reusable(experiment_id: str, config: Config, fingerprint: str) -> dict[str, float] | None:
+    """Return the objective's metrics of a finished run that is the same as `config`; None where there is none.
+
+    A run that lacks its test figures or its model, and is asked for them, is not the same.
+    """
+    client = mlflow.MlflowClient()
+    query = f"tags.`beans.fingerprint` = '{fingerprint}' and attributes.status = 'FINISHED'"
+    for run in client.search_runs([experiment_id], query, order_by=["attributes.start_time DESC"]):
+        tested = "test/accuracy" in run.data.metrics or not config.trainer.test
+        saved = has_model(run) or config.tracking.save_model != "all"
+        if tested and saved:
+            log.info("reused run %s: the same run is finished (if_exists=rerun trains again)", run.info.run_id)
+            return selected_metrics(client, run, config)
+    return None
+
+
+def selected_metrics(client: mlflow.MlflowClient, run: Run, config: Config) -> dict[str, float]:
+    """Return the objective's metrics of `run`; those logged by epoch are the selected epoch's."""
+    return {name: _selected(client, run, config, name) for name in config.objective.metrics}
+
+
+def _selected(client: mlflow.MlflowClient, run: Run, config: Config, name: str) -> float:
+    if name not in EPOCH_METRICS or config.trainer.select == "last":
+        return run.data.metrics[name]
+    step = run.data.metrics["best/epoch"]
+    return next(point.value for point in client.get_metric_history(run.info.run_id, name) if point.step == step)
+
+
+def is_best_model(run_id: str, config: Config, value: float) -> bool:
+    """Whether `value` beats the objective of every finished sibling in the sweep; their models are then deleted."""
+    client = mlflow.MlflowClient()
+    siblings = [run for run in _siblings(client, run_id, config) if has_model(run)]
+    sign = 1 if OBJECTIVES[config.objective.metrics[0]] == "maximize" else -1
+    values = [next(iter(selected_metrics(client, run, config).values())) for run in siblings]
+    if any(sign * other >= sign * value for other in values):
+        return False
+    delete_models(client, siblings)
+    return True
+
+
+def _siblings(client: mlflow.MlflowClient, run_id: str, config: Config) -> Sequence[Run]:
+    experiment_id = client.get_run(run_id).info.experiment_id
+    query = f"tags.`beans.sweep` = '{config.sweep.id}' and attributes.status = 'FINISHED'"
+    found = client.search_runs([experiment_id], query)
+    return [run for run in found if run.info.run_id != run_id and "beans.fingerprint" in run.data.tags]
+
+
+def has_model(run: Run) -> bool:
+    """Whether a model of `run` is in the store."""
+    return bool(run.outputs and run.outputs.model_outputs) and "beans.model" not in run.data.tags
+
+
+def delete_models(client: mlflow.MlflowClient, runs: Iterable[Run]) -> None:
+    """Delete the models of `runs`, their files too; a tag on each run says so."""
+    for run in runs:
+        for output in run.outputs.model_outputs:
+            model = client.get_logged_model(output.model_id)
+            get_artifact_repository(model.artifact_location).delete_artifacts()
+            client.delete_logged_model(output.model_id)
+        client.set_tag(run.info.run_id, "beans.model", "deleted: not the best of its sweep")

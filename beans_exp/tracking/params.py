@@ -1,0 +1,52 @@
+"""A configuration as MLflow params and as YAML, without paths of the machine."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from beans_exp.schema import Config
+
+LEFT_OUT = ("sweep", "data.data_dir", "data.cache_dir", "features.dir", "tracking.uri", "plan", "run_name")
+"""Paths of the machine, and what a sweep tells its jobs."""
+
+
+def flat_params(config: Config) -> dict[str, str]:
+    """Return the configuration with dotted keys, values as they would be written in YAML."""
+    return {key: _text(value) for key, value in _flatten(asdict(portable(config)), "") if not _left_out(key)}
+
+
+def portable(config: Config) -> Config:
+    """Return `config` with the weights file named by its stem."""
+    return replace(config, model=replace(config.model, weights=weights_name(config)))
+
+
+def weights_name(config: Config) -> str | None:
+    """The name of the pre-trained weights: `imagenet`, the stem of a file, or None for random weights."""
+    weights = config.model.weights
+    if weights in (None, "imagenet"):
+        return weights
+    return Path(weights).name.removesuffix(".h5").removesuffix(".weights")
+
+
+def config_yaml(config: Config) -> str:
+    """Return the whole configuration as YAML, as it can be given back on the command line."""
+    plain = asdict(config)
+    del plain["sweep"]
+    return yaml.safe_dump(plain, sort_keys=False)
+
+
+def _flatten(node: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:
+    items: list[tuple[str, Any]] = []
+    for key, value in node.items():
+        items += _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+    return items
+
+
+def _left_out(key: str) -> bool:
+    return key in LEFT_OUT or key.split(".")[0] in LEFT_OUT
+
+
+def _text(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n").removesuffix("\n...")

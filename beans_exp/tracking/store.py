@@ -1,0 +1,103 @@
+"""The MLflow store: found, created once under a lock, and checked before anything is trained."""
+
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from filelock import FileLock
+
+from beans_exp.errors import StoreError
+from beans_exp.schema import TrackingConfig
+
+MLRUNS = Path("mlruns")
+UI_COMMAND = (
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true "
+    "mlflow server --workers 1 --host 127.0.0.1 --port 5000 --backend-store-uri {uri}"
+)
+"""One worker, no job runner: 2 processes instead of 15."""
+
+
+def store_uri(tracking: TrackingConfig) -> str:
+    """Return the store's address, absolute: `tracking.uri`, else SQLite in `mlruns/` under the working directory."""
+    if tracking.uri is None:
+        return f"sqlite:///{MLRUNS.resolve() / 'mlflow.db'}"
+    if tracking.uri.startswith("sqlite:///"):
+        return f"sqlite:///{Path(tracking.uri.removeprefix('sqlite:///')).resolve()}"
+    return tracking.uri
+
+
+def open_store(uri: str, experiment: str) -> str:
+    """Return the id of `experiment` in the store at `uri`; both are created where they do not exist yet.
+
+    Safe when several processes do it at once. Raises StoreError for a store that cannot be reached, written or
+    understood, and for an experiment that was deleted.
+    """
+    if uri.startswith("sqlite:///"):
+        return _open_sqlite(Path(uri.removeprefix("sqlite:///")), experiment)
+    if uri.startswith(("http://", "https://")):
+        _require_server(uri)
+    return _experiment_id(uri, experiment, None)
+
+
+def _open_sqlite(file: Path, experiment: str) -> str:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file.with_suffix(".lock")):
+            if not file.exists():
+                _create_sqlite(file)
+            return _experiment_id(f"sqlite:///{file}", experiment, file.parent / "artifacts" / experiment)
+    except OSError as error:
+        raise StoreError(f"the store {file} cannot be written ({error}). Free it, or set tracking.uri") from error
+
+
+def _create_sqlite(file: Path) -> None:
+    """Create the database under a temporary name: several processes that open a fresh one at once destroy it."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.unlink(missing_ok=True)
+    store = SqlAlchemyStore(f"sqlite:///{unfinished}", (file.parent / "artifacts").as_uri())
+    store.engine.dispose()
+    unfinished.rename(file)
+
+
+def _require_server(uri: str) -> None:
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
+            pass
+    except urllib.error.HTTPError as error:
+        if error.code not in (401, 403):  # the server is there; MLflow's client carries the credentials
+            raise StoreError(f"{uri} answers {error.code} {error.reason}: is it an MLflow server?") from error
+    except (OSError, ValueError) as error:
+        rule = "Start one as the README shows, or use tracking=local"
+        raise StoreError(f"no MLflow server answers at {uri} ({error}). {rule}") from error
+
+
+def _experiment_id(uri: str, name: str, artifacts: Path | None) -> str:
+    import mlflow
+    import sqlalchemy.exc
+
+    mlflow.set_tracking_uri(uri)
+    client = mlflow.MlflowClient(uri)
+    try:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            return client.create_experiment(name, artifact_location=artifacts.as_uri() if artifacts else None)
+    except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, ValueError) as error:
+        raise StoreError(_unreadable(uri, error)) from error
+    if experiment.lifecycle_stage == "deleted":
+        raise StoreError(f"the experiment {name} was deleted in MLflow. Restore it, or set tracking.experiment")
+    return experiment.experiment_id
+
+
+def _unreadable(uri: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0]
+    place = uri.removeprefix("sqlite:///")
+    return f"the store {place} cannot be read by the MLflow installed here: {reason}"
+
+
+def ui_hint(uri: str) -> str:
+    """Return how to see the store at `uri` in a browser: its address, or the command that serves it."""
+    if uri.startswith(("http://", "https://")):
+        return f"open {uri}"
+    return f"open http://127.0.0.1:5000 after: {UI_COMMAND.format(uri=uri)}"

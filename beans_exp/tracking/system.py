@@ -1,0 +1,48 @@
+"""Facts about the machine and the code that a run is tagged with."""
+
+import importlib.metadata
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGES = ("beans-exp", "tensorflow", "keras", "tensorflow-datasets", "mlflow", "hydra-core", "optuna", "numpy")
+
+
+def package_versions() -> dict[str, str]:
+    """Return the tags `beans.version.<package>` for what decides or records a run."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[f"beans.version.{name}"] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # a source tree that was never installed
+            continue
+    return found
+
+
+def git_commit() -> dict[str, str]:
+    """Return MLflow's tag for the commit of the code that runs; nothing for an installed copy."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"mlflow.source.git.commit": commit}
+
+
+def reset_peak_memory() -> None:
+    """Start measuring the peak anew, where the system can (Linux): jobs may share a process."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        pass
+
+
+def peak_memory_mb() -> float:
+    """Return the largest resident memory of this process since `reset_peak_memory`, in megabytes (10^6 bytes)."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024 / 1e6
+    except (OSError, StopIteration):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

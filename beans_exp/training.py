@@ -1,0 +1,173 @@
+"""Train a model in stages: set what is trainable, compile, fit, in that order."""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import keras
+import tensorflow as tf
+
+from beans_exp.data import Data
+from beans_exp.data.batches import ordered_batches, train_batches
+from beans_exp.errors import DivergedError
+from beans_exp.microbatch import accumulate_gradients
+from beans_exp.regularization import loss
+from beans_exp.schema import Config
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of training with one set of trainable layers; epochs are counted on through the stages, from 0."""
+
+    number: int
+    epochs: range
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A trained epoch: its step, counted from 1 over all stages, and its metrics by name."""
+
+    step: int
+    metrics: dict[str, float]
+
+
+@dataclass
+class History:
+    """The epochs of a run so far."""
+
+    select: str
+    epochs: list[Epoch] = field(default_factory=list)
+
+    @property
+    def best(self) -> Epoch:
+        """The first epoch that reached the highest validation accuracy."""
+        return max(self.epochs, key=lambda epoch: epoch.metrics["val/accuracy"])
+
+    @property
+    def selected(self) -> Epoch:
+        """The epoch whose weights are tested and saved."""
+        return self.best if self.select == "best" else self.epochs[-1]
+
+    def summary(self) -> dict[str, float]:
+        """The run's figures that follow from its epochs."""
+        best, chosen = self.best, self.selected.metrics
+        gap = chosen["train/accuracy"] - chosen["val/accuracy"]
+        return {"best/val_accuracy": best.metrics["val/accuracy"], "best/epoch": best.step, "gap/accuracy": gap}
+
+
+def train(model: keras.Model, data: Data, config: Config, on_epoch: Callable[[Epoch], None]) -> History:
+    """Train `model` in place and leave it with the weights of the selected epoch; `on_epoch` hears of each epoch.
+
+    Raises DivergedError when the loss becomes NaN or infinite.
+    """
+    history = History(config.trainer.select)
+    watch = EpochWatch(history, on_epoch)
+    for stage in stages(config):
+        watch.begin_stage(stage, config.trainer.patience)
+        fit_stage(model, data, config, stage, watch)
+    if watch.best_weights is not None:
+        model.set_weights(watch.best_weights)
+    return history
+
+
+def stages(config: Config) -> Iterator[Stage]:
+    """Yield the stages of a run in order."""
+    yield Stage(1, range(config.trainer.epochs), config.trainer.learning_rate)
+
+
+def fit_stage(model: keras.Model, data: Data, config: Config, stage: Stage, watch: "EpochWatch") -> None:
+    """Compile `model` with a fresh optimizer and train it for one stage."""
+    trainer = config.trainer
+    fitted = accumulate_gradients(model, trainer.microbatch) if trainer.microbatch else model
+    fitted.compile(
+        optimizer=_optimizer(trainer.optimizer, stage.learning_rate),
+        loss=loss(config.reg, len(data.classes)),
+        metrics=["accuracy", keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy")],
+        jit_compile=False,  # XLA was measured to be slower than plain TensorFlow on CPUs
+    )
+    fitted.fit(
+        train_batches(data.train, trainer.batch_size, config.seed, stage.epochs, config.reg.augment),
+        validation_data=ordered_batches(data.validation, trainer.microbatch or trainer.batch_size),
+        initial_epoch=stage.epochs.start,
+        epochs=stage.epochs.stop,
+        steps_per_epoch=math.ceil(len(data.train) / trainer.batch_size),
+        callbacks=[watch],
+        shuffle=False,  # the batches are shuffled already
+        verbose=1 if sys.stdout.isatty() else 2,  # a bar, or in a log file a line an epoch
+    )
+
+
+def _optimizer(name: str, learning_rate: float) -> keras.optimizers.Optimizer:
+    return keras.optimizers.get({"class_name": name, "config": {"learning_rate": learning_rate}})
+
+
+class EpochWatch(keras.callbacks.Callback):
+    """Hears of every batch and epoch: records metrics, keeps the best weights, stops what has diverged or stalled."""
+
+    def __init__(self, history: History, on_epoch: Callable[[Epoch], None]) -> None:
+        super().__init__()
+        self.history = history
+        self.on_epoch = on_epoch
+        self.best_weights: list | None = None
+
+    def begin_stage(self, stage: Stage, patience: int | None) -> None:
+        """Prepare for `stage`; patience is counted anew in each."""
+        self.stage = stage
+        self.patience = patience
+        self.stage_best = -math.inf
+        self.stalled = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.epoch = epoch
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._require_finite((logs or {})["loss"])
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        metrics = _metric_names(logs or {})
+        self._require_finite(metrics["val/loss"])
+        metrics |= {"time/epoch_seconds": time.perf_counter() - self.started, "stage": self.stage.number}
+        finished = Epoch(epoch + 1, metrics)
+        self.history.epochs.append(finished)
+        if self.history.select == "best" and self.history.best is finished:
+            self.best_weights = self.model.get_weights()
+        self._stop_when_stalled(metrics["val/accuracy"])
+        self.on_epoch(finished)
+
+    def _require_finite(self, value: float) -> None:
+        if not math.isfinite(value):
+            rate = f"{self.stage.learning_rate:g}"
+            raise DivergedError(f"the loss became {value} in epoch {self.epoch + 1}. Try a rate below {rate}")
+
+    def _stop_when_stalled(self, accuracy: float) -> None:
+        improved = accuracy > self.stage_best
+        self.stage_best = max(self.stage_best, accuracy)
+        self.stalled = 0 if improved else self.stalled + 1
+        if self.patience is not None and self.stalled >= self.patience:
+            self.model.stop_training = True
+
+
+def _metric_names(logs: dict[str, float]) -> dict[str, float]:
+    """Keras' names as ours: `val_accuracy` -> `val/accuracy`, `loss` -> `train/loss`."""
+    named = {}
+    for key, value in logs.items():
+        part, name = ("val", key.removeprefix("val_")) if key.startswith("val_") else ("train", key)
+        named[f"{part}/{name}"] = float(value)
+    return named
+
+
+def configure(config: Config) -> None:
+    """Set Keras' and TensorFlow's global state for one run: seeds, number format, determinism.
+
+    The seed decides initial weights and dropout; with `trainer.deterministic` equal seeds give bit-equal weights on
+    CPU.
+    """
+    keras.backend.clear_session()
+    keras.config.set_dtype_policy({"float32": "float32", "bfloat16": "mixed_bfloat16"}[config.trainer.precision])
+    keras.utils.set_random_seed(config.seed)
+    if config.trainer.deterministic:
+        tf.config.experimental.enable_op_determinism()

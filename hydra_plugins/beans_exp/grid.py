@@ -1,0 +1,24 @@
+"""`hydra/sweeper=grid`: Hydra's grid, planned as one sweep before its jobs are launched."""
+
+from collections.abc import Sequence
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
+
+
+class GridSweeper(BasicSweeper):
+    """Understands the same overrides and `params` as Hydra's basic sweeper."""
+
+    def __init__(self, params: dict[str, str] | None = None) -> None:
+        super().__init__(max_batch_size=None, params=params)
+
+    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+        """Run every combination of `arguments` that means something of its own."""
+        from beans_exp.sweep.grid import run_grid  # MLflow is imported when a sweep starts, not when Hydra does
+
+        assert self.hydra_context is not None and self.launcher is not None and self.config is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        batches = self.split_arguments(overrides, None)
+        return run_grid(self.hydra_context, self.launcher, self.config, batches[0])
