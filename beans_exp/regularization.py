@@ -43,6 +43,4 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
     def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
         targets = keras.ops.one_hot(keras.ops.reshape(y_true, (-1,)), self.classes)
-        return keras.losses.categorical_crossentropy(
-            targets, y_pred, from_logits=True, label_smoothing=self.smoothing
-        )
+        return keras.losses.categorical_crossentropy(targets, y_pred, from_logits=True, label_smoothing=self.smoothing)

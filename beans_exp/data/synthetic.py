@@ -14,7 +14,7 @@ def synthetic_source(config: DataConfig) -> Source:
     """Describe the leaves that `config` asks for; they are drawn when read."""
     counts = {split: getattr(config, f"{split}_images") for split in SPLITS}
     digest = text_digest((GENERATOR_VERSION, config.image_size, config.draw_seed, *counts.items()))
-    read = partial(_read, counts, config.image_size, config.draw_seed)
+    read = partial(_read, counts, config.image_size, config.draw_seed or 0)
     return Source("synthetic", str(GENERATOR_VERSION), digest, CLASSES, read)
 
 

@@ -2,7 +2,6 @@
 
 import keras
 
-from beans_exp.errors import ConfigError
 from beans_exp.models.lenet import build_lenet
 from beans_exp.models.lenet5 import build_lenet5
 from beans_exp.schema import Config

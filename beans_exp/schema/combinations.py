@@ -65,10 +65,14 @@ def require_runnable(config: Config) -> None:
         raise broken("data.image_size", size, f"{smallest} or more for {_kernel_phrase(config)}")
     deepest = _deepest(config.model)
     if config.finetune.blocks > deepest:
-        rule = f"between 0 and {deepest} with model.top_block={config.model.top_block} (the stem counts as the last block)"
+        rule = (
+            f"between 0 and {deepest} with model.top_block={config.model.top_block} (the stem counts as the last block)"
+        )
         raise broken("finetune.blocks", config.finetune.blocks, rule)
     if config.trainer.epochs == 0 and config.finetune.blocks == 0:
-        raise broken("trainer.epochs", 0, "1 or more: no second stage follows (0 skips the head's stage before finetune)")
+        raise broken(
+            "trainer.epochs", 0, "1 or more: no second stage follows (0 skips the head's stage before finetune)"
+        )
     for metric in config.objective.metrics:
         if metric.startswith("test/") and not config.trainer.test:
             raise broken("objective.name", metric, "a metric that is measured, and trainer.test=false leaves it out")
@@ -89,7 +93,9 @@ def inert_options(config: Config) -> Iterator[Inert]:
 def _inert_model(config: Config) -> Iterator[Inert]:
     if config.model.name != "inception":
         reason = f"model={config.model.name} has no pre-trained base"
-        yield from _set_keys("model", config.model, ModelConfig(name=config.model.name), ("weights", "top_block"), reason)
+        yield from _set_keys(
+            "model", config.model, ModelConfig(name=config.model.name), ("weights", "top_block"), reason
+        )
 
 
 def _inert_kernel(config: Config) -> Iterator[Inert]:

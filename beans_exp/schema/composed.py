@@ -13,7 +13,6 @@ from omegaconf.errors import OmegaConfBaseException
 from beans_exp.errors import ConfigError
 from beans_exp.schema.groups import Config
 
-
 PACKAGE = Path(__file__).parents[1]
 CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
 """The project's `conf/`: in a wheel it lies in the package, in a checkout beside it."""

@@ -51,7 +51,9 @@ def _run_plan(plan: Plan, launcher: Launcher, config: DictConfig) -> tuple[Seque
     fingerprints = [job.fingerprint for job in plan.jobs]
     returns: Sequence[JobReturn] = []
     try:
-        returns = launcher.launch([_job_overrides(plan, job, uri, parent.run_id) for job in plan.jobs], initial_job_idx=0)
+        returns = launcher.launch(
+            [_job_overrides(plan, job, uri, parent.run_id) for job in plan.jobs], initial_job_idx=0
+        )
     finally:
         outcomes = parent.outcomes(fingerprints, "failed" if returns else NOT_RUN)
         parent.close(outcomes)

@@ -31,7 +31,7 @@ def print_results(
     table = Table("job", "status", *objective.metrics, "test/accuracy", "gap/accuracy", "seconds", "run")
     for column in table.columns[2:-1]:
         column.justify = "right"
-    results = list(returns) or [None] * len(outcomes)
+    results: list[JobReturn | None] = [*returns] or [None] * len(outcomes)
     for job, outcome, result in zip(plan.jobs, outcomes, results, strict=True):
         table.add_row(*_row(job, outcome, result, len(objective.metrics)))
     console = Console(highlight=False, soft_wrap=True)

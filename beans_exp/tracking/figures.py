@@ -1,10 +1,12 @@
 """The pictures of one run, in the report's colours: red train, blue validation."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 COLOURS = {"train": "tab:red", "val": "tab:blue"}
 LABELS = {"train": "train", "val": "validation"}
@@ -30,7 +32,7 @@ def _curve(axes: Axes, epochs: Sequence[dict[str, float]], metric: str) -> None:
         values = [epoch[f"{part}/{metric}"] for epoch in epochs]
         axes.plot(steps, values, color=colour, marker=".", label=LABELS[part])
     axes.set(xlabel="epoch", title=metric, xlim=(0.5, len(epochs) + 0.5))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     if metric == "accuracy":
         axes.set_ylim(0, 1.02)
@@ -38,7 +40,7 @@ def _curve(axes: Axes, epochs: Sequence[dict[str, float]], metric: str) -> None:
 
 def _mark_boundary(axes: Axes, epochs: Sequence[dict[str, float]]) -> None:
     stages = [epoch["stage"] for epoch in epochs]
-    for step, (before, after) in enumerate(zip(stages, stages[1:], strict=False), start=1):
+    for step, (before, after) in enumerate(pairwise(stages), start=1):
         if before != after:
             axes.axvline(step + 0.5, color="0.4", linewidth=1, linestyle="--", label="fine-tuning begins")
 

@@ -41,13 +41,14 @@ def _selected(client: mlflow.MlflowClient, run: Run, config: Config, name: str) 
     return next(point.value for point in client.get_metric_history(run.info.run_id, name) if point.step == step)
 
 
-def is_best_model(run_id: str, config: Config, value: float) -> bool:
-    """Whether `value` beats the objective of every finished sibling in the sweep; their models are then deleted."""
+def is_best_model(run_id: str, config: Config, objective: float | list[float]) -> bool:
+    """Whether `objective`, a single one, beats that of every sibling in the sweep; their models are then deleted."""
+    assert isinstance(objective, float)
     client = mlflow.MlflowClient()
     siblings = [run for run in _siblings(client, run_id, config) if has_model(run)]
     sign = 1 if OBJECTIVES[config.objective.metrics[0]] == "maximize" else -1
     values = [next(iter(selected_metrics(client, run, config).values())) for run in siblings]
-    if any(sign * other >= sign * value for other in values):
+    if any(sign * other >= sign * objective for other in values):
         return False
     delete_models(client, siblings)
     return True

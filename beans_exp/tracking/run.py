@@ -40,8 +40,12 @@ class Tracker:
         mlflow.log_metrics(epoch.metrics, step=epoch.step, run_id=self.run_id)
 
     def log_summary(self, history: History, summary: dict[str, float]) -> None:
-        """Log the figures of the whole run, and the curves of its epochs."""
+        """Log the figures of the whole run, and the curves of its epochs; say the figures that matter most."""
         mlflow.log_metrics(summary, run_id=self.run_id)
+        figures_said = history.selected.metrics | summary
+        names = [name for name in ("train/accuracy", "val/accuracy", "test/accuracy") if name in figures_said]
+        said = ", ".join(f"{name} {figures_said[name]:.4f}" for name in names)
+        log.info("run %s: %s, epoch %d", self.run_id, said, history.selected.step)
         picture = figures.curves([epoch.metrics for epoch in history.epochs], history.selected.step)
         mlflow.log_figure(picture, "curves.png")
 
@@ -53,7 +57,7 @@ class Tracker:
     def log_model(self, model: keras.Model, data: Data, objective: float | list[float]) -> None:
         """Log the trained model, where `tracking.save_model` asks for it."""
         keep = self.config.tracking.save_model
-        if keep == "all" or (keep == "best" and is_best_model(self.run_id, self.config, float(objective))):
+        if keep == "all" or (keep == "best" and is_best_model(self.run_id, self.config, objective)):
             log_model(model, data)
 
 

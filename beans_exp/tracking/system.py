@@ -4,6 +4,7 @@ import importlib.metadata
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 PACKAGES = ("beans-exp", "tensorflow", "keras", "tensorflow-datasets", "mlflow", "hydra-core", "optuna", "numpy")
@@ -32,10 +33,8 @@ def git_commit() -> dict[str, str]:
 
 def reset_peak_memory() -> None:
     """Start measuring the peak anew, where the system can (Linux): jobs may share a process."""
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
 
 
 def peak_memory_mb() -> float:

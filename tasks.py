@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""The project's tasks; needs nothing but Python 3.11 or newer and makes the environment by itself.
+
+    python3 tasks.py demo     install, then a small grid on drawn leaves, offline
+    python3 tasks.py check    install, then everything that CI runs: lint, types, layers, test
+
+Others: setup, lint, types, layers, test, fix, lock. More words go on to the tool (`python3 tasks.py test -k lenet`).
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = Path(os.environ.get("BEANS_EXP_VENV", ROOT / ".venv"))
+PYTHON = VENV / "bin" / "python"
+DEMO = ["-m", "beans_exp", "-m", "model=lenet", "reg=l1,l2,dropout", "data=synthetic", "trainer=quick"]
+
+
+def setup(*groups: str) -> None:
+    """Make the environment and install the project with the dependency `groups`, unless that is done already."""
+    stamp = VENV / f"installed-{'-'.join(groups) or 'plain'}"
+    content = b"".join((ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
+    digest = hashlib.sha256(content).hexdigest()
+    if stamp.is_file() and stamp.read_text() == digest:
+        return
+    if not PYTHON.is_file():
+        create_environment()
+    pip("--upgrade", "pip>=25.1")  # the first pip that reads dependency groups
+    words = [word for group in groups for word in ("--group", group)]
+    pip("--constraint", "constraints.txt", "--editable", ".", *words)
+    stamp.write_text(digest)
+
+
+def create_environment() -> None:
+    print(f"making {VENV} with Python {sys.version.split()[0]}")
+    try:
+        venv.create(VENV, with_pip=True)
+    except subprocess.CalledProcessError:
+        sys.exit("Python cannot make a virtual environment here. On Debian and Ubuntu: apt install python3-venv")
+
+
+def pip(*words: str) -> None:
+    run("-m", "pip", "install", "--quiet", "--disable-pip-version-check", *words)
+
+
+def run(*words: str) -> None:
+    """Run the environment's Python in the project's folder; stop with its exit status if it fails."""
+    print("$ python", *words, flush=True)
+    status = subprocess.run([str(PYTHON), *words], cwd=ROOT).returncode
+    if status:
+        sys.exit(status)
+
+
+def demo(*words: str) -> None:
+    setup()
+    run(*DEMO, *words)
+    print(f"\nTo go on, enter the environment: source {os.path.relpath(VENV)}/bin/activate")
+
+
+def lint(*words: str) -> None:
+    setup("dev")
+    run("-m", "ruff", "check", *words)
+    run("-m", "ruff", "format", "--check", *words)
+
+
+def fix(*words: str) -> None:
+    setup("dev")
+    run("-m", "ruff", "check", "--fix", *words)
+    run("-m", "ruff", "format", *words)
+
+
+def types(*words: str) -> None:
+    setup("dev")
+    run("-m", "mypy", *words)
+
+
+def layers(*words: str) -> None:
+    setup("dev")
+    run("-c", "from importlinter.cli import lint_imports_command; lint_imports_command()", *words)
+
+
+def test(*words: str) -> None:
+    setup("dev")
+    run("-m", "pytest", *words)
+
+
+def check() -> None:
+    for task in (lint, types, layers, test):
+        task()
+
+
+def lock(*words: str) -> None:
+    """Pin everything again; pinned versions stay unless `--upgrade` or `--upgrade-package NAME` is given."""
+    setup("dev")
+    run(
+        *("-m", "uv", "pip", "compile", "pyproject.toml", "--group", "dev", "--universal", "--python-version", "3.11"),
+        *("--no-header", "--no-annotate", "--quiet", "--output-file", "constraints.txt", *words),
+    )
+
+
+TASKS = {task.__name__: task for task in (demo, check, setup, lint, types, layers, test, fix, lock)}
+
+
+def main() -> None:
+    if sys.version_info < (3, 11):
+        sys.exit(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}")
+    name, *words = sys.argv[1:] or ["help"]
+    if name not in TASKS:
+        sys.exit(__doc__)
+    TASKS[name](*words)
+
+
+if __name__ == "__main__":
+    main()
