@@ -35,7 +35,6 @@ def _run_composed(composed: DictConfig) -> float | list[float]:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _exit_on_signal)
-    _quiet_libraries()
     overrides = chosen(list(HydraConfig.get().overrides.task))
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         config = job_config(composed)
@@ -46,9 +45,10 @@ def _run_composed(composed: DictConfig) -> float | list[float]:
 
 
 def _quiet_libraries() -> None:
-    """Keep the libraries' notes on their own work out of the log; their warnings stay."""
+    """Keep the libraries' notes on their own work out of the log."""
     for name in ("absl", "mlflow", "alembic", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each run traces its own functions
 
 
 @contextmanager
@@ -74,6 +74,7 @@ def main() -> None:
     """Compose what the command line says, and run it."""
     with errors_as_messages():
         schema.require_options(sys.argv[1:])
+    _quiet_libraries()
     _run_composed()
 
 

@@ -18,7 +18,7 @@ class _Accumulating(keras.Model):
     microbatch: int
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        images, labels = data
+        images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         count = tf.shape(images)[0]
         weights = self.trainable_weights
 

@@ -6,13 +6,16 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def progress(items: Iterable[Item], description: str) -> Iterator[Item]:
-    """Yield `items` behind a progress bar that leaves one line: `description`, the count and the seconds."""
-    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+def progress(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
+    """Yield `items` behind a progress bar that leaves one line: `description`, the count and the seconds.
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    Without `total` the bar shows that something goes on, not how far it is.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as bar:
-        task = bar.add_task(description, total=None)
+        task = bar.add_task(description, total=total)
         for item in items:
             yield item
             bar.advance(task)

@@ -1,5 +1,6 @@
 """Train a model in stages: set what is trainable, compile, fit, in that order."""
 
+import gc
 import math
 import sys
 import time
@@ -83,7 +84,7 @@ def fit_stage(model: keras.Model, data: Data, config: Config, stage: Stage, watc
     trainer = config.trainer
     fitted = accumulate_gradients(model, trainer.microbatch) if trainer.microbatch else model
     fitted.compile(
-        optimizer=_optimizer(trainer.optimizer, stage.learning_rate),
+        optimizer=stage_optimizer(trainer.optimizer, stage),
         loss=loss(config.reg, len(data.classes)),
         metrics=["accuracy", keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy")],
         jit_compile=False,  # XLA was measured to be slower than plain TensorFlow on CPUs
@@ -100,8 +101,9 @@ def fit_stage(model: keras.Model, data: Data, config: Config, stage: Stage, watc
     )
 
 
-def _optimizer(name: str, learning_rate: float) -> keras.optimizers.Optimizer:
-    return keras.optimizers.get({"class_name": name, "config": {"learning_rate": learning_rate}})
+def stage_optimizer(name: str, stage: Stage) -> keras.optimizers.Optimizer:
+    """Return a fresh optimizer of Keras' `name` at the rate of `stage`."""
+    return keras.optimizers.get({"class_name": name, "config": {"learning_rate": stage.learning_rate}})
 
 
 class EpochWatch(keras.callbacks.Callback):
@@ -167,6 +169,7 @@ def configure(config: Config) -> None:
     CPU.
     """
     keras.backend.clear_session()
+    gc.collect()  # the model and the optimizer of an earlier job in this process
     keras.config.set_dtype_policy({"float32": "float32", "bfloat16": "mixed_bfloat16"}[config.trainer.precision])
     keras.utils.set_random_seed(config.seed)
     if config.trainer.deterministic:

@@ -47,10 +47,16 @@ def train_batches(
 def ordered_batches(split: Split, batch_size: int) -> tf.data.Dataset:
     """Return `split` in its own order, for evaluation: the same pairs as `train_batches` yields."""
     places = tf.data.Dataset.range(len(split)).batch(batch_size)
-    return places.map(lambda index: _gather(split, index), num_parallel_calls=2).prefetch(2)
+
+    def batch(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images, labels = _gather(split, index)
+        return tf.cast(images, tf.float32), labels
+
+    return places.map(batch, num_parallel_calls=2).prefetch(2)
 
 
 def _gather(split: Split, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The images at `index`, uint8 (b, S, S, 3), read from disk now, and their labels."""
     images = tf.numpy_function(lambda places: split.images[places], (index,), tf.uint8)
     images.set_shape((None, *split.images.shape[1:]))
-    return tf.cast(images, tf.float32), tf.gather(split.labels, index)
+    return images, tf.gather(split.labels, index)

@@ -2,105 +2,159 @@
 
 import json
 import os
-import socket
+import ssl
 from collections.abc import Iterator
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
 
 import numpy as np
+from filelock import FileLock
 
-from beans_exp.data.source import Source, files_digest
+from beans_exp.data.source import SPLITS, Source, files_digest
 from beans_exp.errors import DataError
 
 VERSION = "0.1.0"
 HOST = "storage.googleapis.com"
 """Where TFDS downloads `beans` from."""
+NETWORK_SECONDS = 5
+"""How long HOST may take to answer before it counts as out of reach."""
 WAYS_OUT = (
     "Ways out: data=synthetic needs no download; or set TFDS_DATA_DIR (or data.data_dir) to a folder that holds "
     f"beans/{VERSION}, prepared by TFDS on a machine with a network"
 )
 
+Shards = dict[Path, int]
+"""The record files of a split, in order, and how many images each holds."""
+
 
 def beans_source(data_dir: str | None) -> Source:
     """Find the prepared `beans`, downloading it first where there is none.
 
-    Raises DataError, within seconds, where there is neither a prepared copy nor a network.
+    Raises DataError for a copy with missing files and, within seconds, where there is neither a copy nor a network.
     """
     root = _tfds_root(data_dir)
     folder = root / "beans" / VERSION
     if not (folder / "dataset_info.json").is_file():
         _require_network(folder)
         _download(root)
-    classes = tuple((folder / "label.labels.txt").read_text().split())
-    return Source("beans", VERSION, files_digest(folder, _record_files(folder)), classes, partial(_read, folder))
+    shards = _shards(folder)
+    digest = files_digest(folder, [file for files in shards.values() for file in files])
+    counts = {split: sum(files.values()) for split, files in shards.items()}
+    return Source("beans", VERSION, digest, _classes(folder), partial(_read, folder, shards), counts)
 
 
 def _tfds_root(data_dir: str | None) -> Path:
-    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().resolve()
 
 
-def _record_files(folder: Path) -> list[Path]:
-    """The TFRecord files that dataset_info.json promises.
-
-    Raises DataError where the file cannot be read or a record file is missing.
-    """
+def _shards(folder: Path) -> dict[str, Shards]:
+    """What dataset_info.json promises of each split."""
     info = folder / "dataset_info.json"
     try:
-        counts = {split["name"]: len(split["shardLengths"]) for split in json.loads(info.read_text())["splits"]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{info} is damaged ({error}). Remove {folder} and let TFDS prepare it again") from error
-    files = [
-        folder / f"beans-{split}.tfrecord-{shard:05d}-of-{shards:05d}"
-        for split, shards in counts.items()
-        for shard in range(shards)
-    ]
+        lengths = {split["name"]: split["shardLengths"] for split in json.loads(info.read_text())["splits"]}
+        return {split: _record_files(folder, split, [int(length) for length in lengths[split]]) for split in SPLITS}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{info} is damaged ({error!r}). {_prepare_again(folder)}") from error
+
+
+def _record_files(folder: Path, split: str, lengths: list[int]) -> Shards:
+    files = {
+        folder / f"beans-{split}.tfrecord-{place:05d}-of-{len(lengths):05d}": length
+        for place, length in enumerate(lengths)
+    }
     for file in files:
         if not file.is_file():
-            raise DataError(f"{file} is missing. Remove {folder} and let TFDS prepare it again")
+            raise DataError(f"{file} is missing. {_prepare_again(folder)}")
     return files
 
 
-def _require_network(folder: Path) -> None:
+def _classes(folder: Path) -> tuple[str, ...]:
+    file = folder / "label.labels.txt"
     try:
-        socket.create_connection((HOST, 443), timeout=3).close()
-    except OSError as error:
-        raise DataError(f"no prepared beans in {folder}, and {HOST} is not reached ({error}). {WAYS_OUT}") from error
+        return tuple(file.read_text().split())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read ({error}). {_prepare_again(folder)}") from error
+
+
+def _prepare_again(folder: Path) -> str:
+    return f"Remove {folder} and let TFDS prepare it again, or copy it again from where it is whole"
+
+
+def _require_network(folder: Path) -> None:
+    """Raise DataError unless HOST answers; asked in a thread, as looking up a name knows no time limit."""
+    answers: SimpleQueue[Exception | None] = SimpleQueue()
+    Thread(target=lambda: answers.put(_network_error()), daemon=True).start()
+    try:
+        error = answers.get(timeout=NETWORK_SECONDS)
+    except Empty:
+        error = TimeoutError(f"no answer within {NETWORK_SECONDS} seconds")
+    if error:
+        cause = getattr(error, "reason", error)
+        raise DataError(f"no prepared beans in {folder}, and {HOST} is not reached ({cause}). {WAYS_OUT}") from error
+
+
+def _network_error() -> Exception | None:
+    """Why HOST gives no answer, through the proxy that the environment names, if any, as TFDS would ask it."""
+    try:
+        urlopen(f"https://{HOST}", timeout=NETWORK_SECONDS).close()
+    except HTTPError:  # an answer, too
+        return None
+    except URLError as error:  # TFDS brings certificates of its own
+        return None if isinstance(error.reason, ssl.SSLCertVerificationError) else error
+    except (OSError, HTTPException) as error:
+        return error
+    return None
 
 
 def _download(root: Path) -> None:
     import tensorflow_datasets as tfds
 
     try:
-        tfds.builder("beans", data_dir=root).download_and_prepare()
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / "beans.lock"):  # two runs may start at once; the second finds the first one's copy
+            tfds.builder(f"beans:{VERSION}", data_dir=root).download_and_prepare()
     except Exception as error:  # TFDS raises many types, all of them for a download that failed
-        raise DataError(f"TFDS could not prepare beans in {root}: {error}. {WAYS_OUT}") from error
+        raise DataError(f"TFDS could not prepare beans in {root}: {_first_line(error)}. {WAYS_OUT}") from error
 
 
-def _read(folder: Path, split: str) -> Iterator[tuple[np.ndarray, int]]:
-    import tensorflow as tf
+def _read(folder: Path, shards: dict[str, Shards], split: str) -> Iterator[tuple[np.ndarray, int]]:
     import tensorflow_datasets as tfds
 
-    dataset = tfds.load("beans", split=split, data_dir=folder.parent.parent, as_supervised=True, download=False)
+    root = folder.parent.parent
+    config = tfds.ReadConfig(try_autocache=False)  # it would hold every decoded image in memory
     try:
+        dataset = tfds.load(
+            f"beans:{VERSION}", split=split, data_dir=root, as_supervised=True, download=False, read_config=config
+        )
         for image, label in dataset.as_numpy_iterator():
             yield image, int(label)
-    except tf.errors.OpError as error:
-        raise DataError(f"{_damaged(folder, split)} cannot be read ({_first_line(error)}). {WAYS_OUT}") from error
+    except Exception as error:  # TFDS and TensorFlow raise many types, all of them for files that are damaged
+        damaged = _first_damaged(shards[split]) or folder
+        raise DataError(f"{damaged} cannot be read ({_first_line(error)}). {_prepare_again(folder)}") from error
 
 
-def _damaged(folder: Path, split: str) -> Path:
-    """The first record file of `split` that cannot be read to its end, or the folder where each can."""
+def _first_damaged(shards: Shards) -> Path | None:
+    """The first record file that cannot be read and decoded to its end, or that ends early."""
     import tensorflow as tf
 
-    for file in sorted(folder.glob(f"beans-{split}.tfrecord-*")):
+    content = {"image": tf.io.FixedLenFeature((), tf.string)}
+    for file, length in shards.items():
+        read = 0
         try:
             for record in tf.data.TFRecordDataset(str(file)):
-                example = tf.train.Example.FromString(record.numpy())
-                tf.io.decode_jpeg(example.features.feature["image"].bytes_list.value[0])
-        except (tf.errors.OpError, ValueError, IndexError):
+                tf.io.decode_image(tf.io.parse_single_example(record, content)["image"])
+                read += 1
+        except tf.errors.OpError:
             return file
-    return folder
+        if read != length:
+            return file
+    return None
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200]
+    return (str(error).strip() or repr(error)).splitlines()[0][:200]

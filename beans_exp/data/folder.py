@@ -15,14 +15,19 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 def folder_source(data_dir: str) -> Source:
     """Describe the images below `data_dir`; classes are the folders' names, sorted.
 
-    Raises DataError for a split, a class or an image that is missing, and for a file that is not a JPEG or PNG.
+    Raises DataError for a split, a class or an image that is missing, for a file that is not named like a JPEG or PNG,
+    and for a file or folder that cannot be read.
     """
     root = Path(data_dir).expanduser().resolve()
-    folders = {split: _split_folder(root, split) for split in SPLITS}
-    classes = _classes(folders)
-    files = {split: _split_files(folder, classes) for split, folder in folders.items()}
+    try:
+        folders = {split: _split_folder(root, split) for split in SPLITS}
+        classes = _classes(folders)
+        files = {split: _split_files(folder, classes) for split, folder in folders.items()}
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read ({error.strerror})") from error
     digest = files_digest(root, (file for listed in files.values() for file, _ in listed))
-    return Source("folder", root.name, digest, classes, partial(_read, files))
+    counts = {split: len(listed) for split, listed in files.items()}
+    return Source("folder", digest[:8], digest, classes, partial(_read, files), counts)
 
 
 def _split_folder(root: Path, split: str) -> Path:
@@ -69,7 +74,7 @@ def _read(files: dict[str, list[tuple[Path, int]]], split: str) -> Iterator[tupl
 
 
 def read_image(file: Path) -> np.ndarray:
-    """Return the image in `file` as uint8 (H, W, 3), upright as its EXIF data say.
+    """Return the image in `file` as uint8 (H, W, 3), upright as its EXIF data say, transparency dropped.
 
     Raises DataError for a file that is not an image, or that is damaged or cut short.
     """
@@ -77,6 +82,11 @@ def read_image(file: Path) -> np.ndarray:
 
     try:
         with Image.open(file) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I;16"):  # Pillow would clip, not scale
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            if upright.has_transparency_data:
+                upright = upright.convert("RGBA")  # else Pillow warns of palettes
+            return np.asarray(upright.convert("RGB"))
+    except Exception as error:  # Pillow raises many types, all of them for a file that is not an image or is damaged
         raise DataError(f"{file} cannot be read as an image ({error}). Mend it or take it out") from error

@@ -176,7 +176,7 @@ def _draw_background(rng: Generator, canvas: int) -> Image.Image:
 
 def _draw_blade(leaf: _Leaf, rng: Generator, canvas: int) -> Image.Image:
     """The leaf's surface, filling the canvas: mottled green that may yellow in patches, and the veins."""
-    green = _pick(rng, (68, 140), (0.35, 0.8), (0.3, 0.75))
+    green = _pick(rng, (72, 132), (0.35, 0.8), (0.3, 0.75))
     old = _pick(rng, (45, 90), (0.4, 0.75), (0.5, 0.85))
     side = canvas // _OVERSAMPLING
     patches = np.clip((_smooth(rng, 4, side) - rng.uniform(0.4, 1.1)) * 1.5, 0, 0.8)
@@ -209,22 +209,22 @@ def _draw_angular_spots(pen: _Pen, leaf: _Leaf, rng: Generator) -> None:
         vein, place = divmod(int(cell), 2 * _BANDS)
         low, high = leaf.veins[vein : vein + 2]
         centre = ((place // 2) + rng.uniform(0.5, 1)) / (_BANDS + 0.5)
-        wide, tall = rng.uniform(0.07, 0.15), rng.uniform(0.6, 1.0)
+        wide, tall = rng.uniform(0.08, 0.17), rng.uniform(0.7, 1.0)
         v = low + (high - low) * tall * (np.array([0.05, 0.0, 0.5, 1.0, 0.95, 0.6]) + rng.uniform(0, 0.12, 6))
         s = centre + wide * (np.array([-1, 0.8, 1.1, 0.9, -0.7, -1.1]) + rng.uniform(-0.3, 0.3, 6))
         spot = leaf.place(v, np.minimum(s, 0.97) * (-1) ** place)
         middle = spot.mean(0)
         for growth in (1.7, 1.5, 1.3) if rng.random() < haloed else ():
             pen.polygon(middle + (spot - middle) * growth, (0.85, 0.8, 0.3), 0.2)
-        brown = _pick(rng, (18, 38), (0.2, 0.5), (0.2, 0.42))
+        brown = _pick(rng, (22, 42), (0.12, 0.42), (0.2, 0.42))
         pen.polygon(spot, 0.7 * brown, 0.92)
         pen.polygon(middle + (spot - middle) * 0.7, brown, 0.92)
 
 
 def _draw_pustules(pen: _Pen, leaf: _Leaf, rng: Generator) -> None:
     """Small round orange to rust-brown dots, loosely in groups, some with a pale halo."""
-    haloed = rng.uniform(0, 0.8)
-    count = _count(rng, 35, 150)
+    haloed = rng.uniform(0, 0.6)
+    count = _count(rng, 45, 160)
     groups = rng.uniform((0, -0.8), (0.75, 0.8), (int(rng.integers(3, 8)), 2))
     v, s = (rng.choice(groups, count) + rng.normal(0, (0.1, 0.25), (count, 2))).T
     centres = leaf.place(np.clip(v, -0.1, 0.85), np.clip(s, -0.95, 0.95))
@@ -264,7 +264,7 @@ def _expose(picture: Image.Image, rng: Generator) -> NDArray[np.uint8]:
     gloss = rng.uniform(0, 0.5) * _soft_blobs(rng, int(rng.integers(0, 8)), 0.06, size)
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
     side_light = 1 + rng.uniform(-0.25, 0.25) * ramp + rng.uniform(-0.25, 0.25) * ramp[:, None]
-    warmth = rng.uniform(-0.1, 0.1)
+    warmth = rng.uniform(-0.08, 0.08)
     lamp = np.array([1 + warmth, 1 + rng.uniform(-0.05, 0.05), 1 - warmth], np.float32) * rng.uniform(0.8, 1.2)
     lit = pixels * lamp * (shade * side_light)[..., None] + gloss[..., None]
     grey = rng.uniform(0.3, 0.5)

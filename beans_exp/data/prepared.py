@@ -17,7 +17,7 @@ from beans_exp.data.source import SPLITS, Source, text_digest
 from beans_exp.errors import DataError
 from beans_exp.progress import progress
 
-PREPARED_VERSION = 1
+PREPARED_VERSION = 2
 """Raised by hand when resizing or the files' layout changes."""
 
 
@@ -46,7 +46,7 @@ def prepare(source: Source, image_size: int, cache_dir: str | None) -> dict[str,
     folder = _folder(source, image_size, cache_dir)
     if not folder.is_dir():
         _prepare_once(source, image_size, folder)
-    return {split: _load(folder, split) for split in SPLITS}
+    return {split: _load(folder, split, image_size) for split in SPLITS}
 
 
 def _folder(source: Source, image_size: int, cache_dir: str | None) -> Path:
@@ -78,13 +78,14 @@ def _prepare(source: Source, image_size: int, folder: Path) -> None:
 
 
 def _write(source: Source, split: str, image_size: int, folder: Path) -> None:
-    images, labels = [], []
-    for image, label in progress(source.read(split), f"{source.name}: {split} images to {image_size}x{image_size}"):
-        images.append(resize(image, image_size))
-        labels.append(label)
+    labels: list[int] = []
+    title = f"{source.name}: {split} images to {image_size}x{image_size}"
+    with _images_file(folder, split).open("wb") as file:  # one image after the other: memory for one is enough
+        for image, label in progress(source.read(split), title, source.counts.get(split)):
+            file.write(resize(image, image_size).tobytes())
+            labels.append(label)
     _require_classes(source, split, labels)
-    np.save(folder / f"{split}.images.npy", np.stack(images))
-    np.save(folder / f"{split}.labels.npy", np.array(labels, dtype=np.int64))
+    np.save(_labels_file(folder, split), np.array(labels, dtype=np.int64))
 
 
 def _require_classes(source: Source, split: str, labels: list[int]) -> None:
@@ -93,9 +94,20 @@ def _require_classes(source: Source, split: str, labels: list[int]) -> None:
         raise DataError(f"{source.name}: the {split} split has no image of class {source.classes[missing[0]]}")
 
 
-def _load(folder: Path, split: str) -> Split:
-    images = folder / f"{split}.images.npy"
+def _load(folder: Path, split: str, image_size: int) -> Split:
+    file = _labels_file(folder, split)
     try:
-        return Split(np.load(images, mmap_mode="r"), np.load(folder / f"{split}.labels.npy"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{images} is damaged ({error}). Remove {folder}; it is made again") from error
+        labels = np.load(file)
+        file = _images_file(folder, split)
+        return Split(np.memmap(file, np.uint8, "r", shape=(len(labels), image_size, image_size, 3)), labels)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{file} is damaged ({error}). Remove {folder}; it is made again") from error
+
+
+def _images_file(folder: Path, split: str) -> Path:
+    """The file of bare pixels, uint8 (n, S, S, 3) in C order."""
+    return folder / f"{split}.images.raw"
+
+
+def _labels_file(folder: Path, split: str) -> Path:
+    return folder / f"{split}.labels.npy"

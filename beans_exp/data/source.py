@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,12 @@ class Source:
     """Hash of the content: equal digests are equal images and labels, wherever they lie."""
     classes: tuple[str, ...]
     read: Callable[[str], Iterator[tuple[np.ndarray, int]]]
-    """`read(split)` yields (image, label): uint8 of any size, RGB, and the index into `classes`."""
+    """`read(split)` yields (image, label): uint8 of any size, RGB, and the index into `classes`.
+
+    It raises DataError, and no other error, for what cannot be read.
+    """
+    counts: dict[str, int] = field(default_factory=dict)
+    """How many images each split holds, where that is known before they are read."""
 
 
 def files_digest(root: Path, files: Iterable[Path]) -> str:

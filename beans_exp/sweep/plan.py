@@ -9,7 +9,7 @@ from beans_exp.data.source import text_digest
 from beans_exp.errors import ConfigError
 from beans_exp.fingerprint import fingerprint
 from beans_exp.precision import resolve_precision
-from beans_exp.schema import Config, inert_options, reduce
+from beans_exp.schema import Config, ObjectiveConfig, TrackingConfig, inert_options, reduce
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Job:
     config: Config
     fingerprint: str
     label: str
+    precision_was_auto: bool
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,16 @@ class Plan:
     jobs: list[Job]
     requested: int
     dropped: list[str]
+    only: bool
+    """Whether the plan is all that was asked for (`plan=true`)."""
+
+    @property
+    def tracking(self) -> TrackingConfig:
+        return self.jobs[0].config.tracking
+
+    @property
+    def objective(self) -> ObjectiveConfig:
+        return self.jobs[0].config.objective
 
     @property
     def name(self) -> str:
@@ -47,8 +58,8 @@ class Plan:
     @property
     def id(self) -> str:
         """Equal for equal sets of jobs in the same experiment: the same command finds its sweep again."""
-        experiment = self.jobs[0].config.tracking.experiment
-        return text_digest((sorted(job.fingerprint for job in self.jobs), experiment, "grid"))[:16]
+        fingerprints = sorted(job.fingerprint for job in self.jobs)
+        return text_digest((fingerprints, self.tracking.experiment, "grid"))[:16]
 
 
 def plan_grid(points: Sequence[Point]) -> Plan:
@@ -57,6 +68,8 @@ def plan_grid(points: Sequence[Point]) -> Plan:
     Raises ConfigError for an option that acts at no point and for a point that cannot be run, DataError for a data
     set that is missing.
     """
+    for key in ("tracking", "objective", "plan"):
+        _require_one(points, key)
     _require_action(points)
     sources: dict[str, Source] = {}
     jobs: dict[str, Job] = {}
@@ -64,12 +77,19 @@ def plan_grid(points: Sequence[Point]) -> Plan:
     for point in points:
         config, inert = reduce(point.config)
         dropped += [str(option) for option in inert]
-        config = resolve_precision(config)
+        resolved = resolve_precision(config)
         key = repr(config.data)
         sources[key] = sources.get(key) or source(config.data)
-        mark = fingerprint(config, sources[key])
-        jobs.setdefault(mark, Job(point.overrides, config, mark, _label(point, points)))
-    return Plan(list(jobs.values()), len(points), list(dict.fromkeys(dropped)))
+        mark = fingerprint(resolved, sources[key])
+        jobs.setdefault(mark, Job(point.overrides, resolved, mark, _label(point, points), resolved != config))
+    return Plan(list(jobs.values()), len(points), list(dict.fromkeys(dropped)), points[0].config.plan)
+
+
+def _require_one(points: Sequence[Point], key: str) -> None:
+    """Raise ConfigError where a grid varies what belongs to the sweep as a whole."""
+    for point in points:
+        if getattr(point.config, key) != getattr(points[0].config, key):
+            raise ConfigError(f"{key} differs between the points of the grid: a sweep has one. Start a sweep for each")
 
 
 def _label(point: Point, points: Sequence[Point]) -> str:

@@ -1,5 +1,7 @@
 """The MLflow store: found, created once under a lock, and checked before anything is trained."""
 
+import errno
+import os
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -12,7 +14,7 @@ from beans_exp.schema import TrackingConfig
 MLRUNS = Path("mlruns")
 UI_COMMAND = (
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true "
-    "mlflow server --workers 1 --host 127.0.0.1 --port 5000 --backend-store-uri {uri}"
+    "mlflow server --workers 1 --backend-store-uri {uri} --default-artifact-root mlruns/artifacts"
 )
 """One worker, no job runner: 2 processes instead of 15."""
 
@@ -42,12 +44,27 @@ def open_store(uri: str, experiment: str) -> str:
 def _open_sqlite(file: Path, experiment: str) -> str:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        _require_usable(file)
         with FileLock(file.with_suffix(".lock")):
             if not file.exists():
                 _create_sqlite(file)
             return _experiment_id(f"sqlite:///{file}", experiment, file.parent / "artifacts" / experiment)
     except OSError as error:
         raise StoreError(f"the store {file} cannot be written ({error}). Free it, or set tracking.uri") from error
+
+
+def _require_usable(file: Path) -> None:
+    """Raise where MLflow would try for minutes, or change an old store: before it opens `file`."""
+    for place in (file.parent, file):
+        if place.exists() and not os.access(place, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+    if file.exists() and not _is_sqlite(file):
+        raise StoreError(f"{file} is not an SQLite database. Move it away, or set tracking.uri")
+
+
+def _is_sqlite(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(16) == b"SQLite format 3\0"
 
 
 def _create_sqlite(file: Path) -> None:
@@ -74,6 +91,7 @@ def _require_server(uri: str) -> None:
 
 
 def _experiment_id(uri: str, name: str, artifacts: Path | None) -> str:
+    import alembic.util
     import mlflow
     import sqlalchemy.exc
 
@@ -83,7 +101,7 @@ def _experiment_id(uri: str, name: str, artifacts: Path | None) -> str:
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             return client.create_experiment(name, artifact_location=artifacts.as_uri() if artifacts else None)
-    except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, ValueError) as error:
+    except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, alembic.util.CommandError) as error:
         raise StoreError(_unreadable(uri, error)) from error
     if experiment.lifecycle_stage == "deleted":
         raise StoreError(f"the experiment {name} was deleted in MLflow. Restore it, or set tracking.experiment")
@@ -93,11 +111,14 @@ def _experiment_id(uri: str, name: str, artifacts: Path | None) -> str:
 def _unreadable(uri: str, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0]
     place = uri.removeprefix("sqlite:///")
-    return f"the store {place} cannot be read by the MLflow installed here: {reason}"
+    if "out-of-date database schema" in reason or "locate revision" in reason:
+        reason = f"another version of MLflow wrote it ({reason.split('. ')[0]})"
+    return f"the store {place} cannot be used: {reason}. Install the MLflow that wrote it, or set tracking.uri"
 
 
-def ui_hint(uri: str) -> str:
-    """Return how to see the store at `uri` in a browser: its address, or the command that serves it."""
+def ui_hint(uri: str, experiment_id: str) -> str:
+    """Return how to see an experiment of the store at `uri` in a browser: its page, and the command that serves it."""
+    page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
     if uri.startswith(("http://", "https://")):
-        return f"open {uri}"
-    return f"open http://127.0.0.1:5000 after: {UI_COMMAND.format(uri=uri)}"
+        return f"open {uri.rstrip('/')}/{page}"
+    return f"open http://127.0.0.1:5000/{page} after\n{UI_COMMAND.format(uri=uri)}"

@@ -1,0 +1,95 @@
+"""What a user sees before anything is trained: help, composition and messages, without TensorFlow."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from beans_exp.schema import CONF
+from tests.conftest import Program
+
+
+@pytest.fixture
+def without_tensorflow(tmp_path: Path) -> dict[str, str]:
+    """Variables under which an import of TensorFlow, Keras or MLflow fails."""
+    for name in ("tensorflow", "keras", "mlflow"):
+        (tmp_path / "poison").mkdir(exist_ok=True)
+        (tmp_path / "poison" / f"{name}.py").write_text(f"raise ImportError('{name} was imported too early')")
+    return {"PYTHONPATH": str(tmp_path / "poison")}
+
+
+def _left_by(folder: Path) -> Iterator[str]:
+    return (item.name for item in folder.iterdir() if item.name not in ("poison", "cache"))
+
+
+def test_help_shows_every_option_with_a_line(program: Program, without_tensorflow: dict[str, str]) -> None:
+    printed = program("--help", env=without_tensorflow)
+    assert printed.returncode == 0, printed.stderr
+    for file in CONF.glob("[a-z]*/*.yaml"):
+        line = next(line for line in printed.stdout.splitlines() if line.split()[:1] == [file.stem])
+        assert len(line.split()) > 2
+
+
+def test_the_composed_job_is_shown(program: Program, without_tensorflow: dict[str, str]) -> None:
+    printed = program("--cfg", "job", "reg=l2", env=without_tensorflow)
+    assert printed.returncode == 0, printed.stderr
+    assert "l2: 0.01" in printed.stdout
+
+
+WRONG = [
+    (["+typo=1"], "typo is not a key"),
+    (["~reg"], "reg was removed"),
+    (["reg=null"], "reg=null: must be one of"),
+    (["seed=abc"], "'abc' of type 'str' could not be converted to Integer"),
+    (["reg=l3"], "Could not find 'reg/l3'"),
+    (["typo=1"], "Could not override 'typo'"),
+    (["reg.dropout=1.5"], "reg.dropout=1.5: must be"),
+    (["finetune=top2"], "finetune.blocks=2 cannot act"),
+    (["objective.name=val/acc"], "did you mean val/accuracy?"),
+    (["model=inception", "model.weights=x"], "model=inception: must be lenet or lenet5 in this version"),
+    (["data=folder", "data.data_dir=nowhere"], "nowhere/train is missing"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_wrong_word_is_one_message(
+    words: list[str], message: str, program: Program, tmp_path: Path, without_tensorflow: dict[str, str]
+) -> None:
+    ended = program(*words, env=without_tensorflow)
+    assert ended.returncode != 0
+    assert message in ended.stderr
+    _require_no_traces(ended, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["model=lenet", "finetune=none,top2,top3"], "acts at no point of the grid"),
+        (["reg=l1,l3"], "Could not find 'reg/l3'"),
+        (["reg.dropout=0.1,1.5"], "reg.dropout=1.5: must be"),
+        (["kernel.size=3,200"], "kernel.size=200"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_wrong_point_of_a_grid_stops_it_before_anything_runs(
+    words: list[str], message: str, program: Program, tmp_path: Path
+) -> None:
+    ended = program("-m", "data=synthetic", *words)
+    assert ended.returncode != 0
+    assert message in ended.stderr
+    _require_no_traces(ended, tmp_path)
+
+
+def _require_no_traces(ended: subprocess.CompletedProcess[str], folder: Path) -> None:
+    assert "Traceback" not in ended.stdout + ended.stderr
+    assert list(_left_by(folder)) == []
+
+
+def test_a_grid_can_be_planned_without_training(program: Program) -> None:
+    words = ["-m", "data=synthetic", "plan=true", "model=lenet,lenet5", "kernel=k5,k3", "reg=none,l2"]
+    printed = program(*words)
+    assert printed.returncode == 0, printed.stderr
+    assert "8 requested, 6 distinct" in printed.stdout
+    assert "kernel.size=3 cannot act: kernel acts on model=lenet" in printed.stdout
+    assert printed.stdout.count("reg=l2") == 3

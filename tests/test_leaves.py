@@ -1,0 +1,104 @@
+"""The drawn leaves: repeatable, balanced, apart between splits, and out of a linear model's reach."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from beans_exp.data.leaves import CLASSES, draw_leaf, draw_split
+
+SPLITS = ("train", "validation", "test")
+ANGULAR, RUST, HEALTHY = range(len(CLASSES))
+
+
+@pytest.mark.parametrize("label", range(len(CLASSES)), ids=CLASSES)
+@pytest.mark.parametrize("size", [32, 96, 299])
+def test_every_class_at_every_size(size: int, label: int) -> None:
+    image = draw_leaf(label, size, (1, 2))
+    assert image.shape == (size, size, 3) and image.dtype == np.uint8
+    assert image.std() > 10
+    assert np.array_equal(image, draw_leaf(label, size, (1, 2)))
+    assert not np.array_equal(image, draw_leaf(label, size, (1, 3)))
+
+
+def test_one_seed_is_one_scene_and_the_label_adds_the_signs() -> None:
+    angular, rust, healthy = (draw_leaf(label, 96, (5,)).astype(int) for label in range(3))
+    changed = [(np.abs(sick - healthy).max(-1) > 20).mean() for sick in (angular, rust)]
+    assert all(0.005 < share < 0.4 for share in changed)
+    redness = [(image[..., 0] - image[..., 1])[image[..., 0] > image[..., 1]].sum() for image in (rust, healthy)]
+    assert redness[0] > redness[1]
+
+
+def test_a_scene_is_the_same_at_every_size() -> None:
+    small, large = (draw_leaf(HEALTHY, size, (9,)).astype(float) for size in (48, 96))
+    halved = large.reshape(48, 2, 48, 2, 3).mean((1, 3))
+    other = draw_leaf(HEALTHY, 48, (10,)).astype(float)
+    assert np.abs(halved - small).mean() < 0.3 * np.abs(halved - other).mean()
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 30])
+def test_split_is_balanced_and_mixed(n: int) -> None:
+    images, labels = draw_split(n, 32, 0, "train")
+    assert images.shape == (n, 32, 32, 3) and images.dtype == np.uint8
+    assert labels.shape == (n,) and labels.dtype == np.int64
+    counts = np.bincount(labels, minlength=len(CLASSES))
+    assert counts.max() - counts.min() <= 1
+    if n == 30:
+        assert len({tuple(three) for three in labels.reshape(-1, 3).tolist()}) > 1
+
+
+def test_same_arguments_same_split_and_a_shorter_one_begins_alike() -> None:
+    images, labels = draw_split(8, 32, 3, "train")
+    for n in (8, 5):
+        again, same = draw_split(n, 32, 3, "train")
+        assert np.array_equal(again, images[:n]) and np.array_equal(same, labels[:n])
+
+
+def test_no_image_twice_in_or_between_splits_and_seeds() -> None:
+    drawn = [draw_split(40, 32, seed, split)[0] for seed in (0, 1) for split in SPLITS]
+    assert len({image.tobytes() for images in drawn for image in images}) == 40 * len(drawn)
+
+
+def test_no_scene_twice_between_splits() -> None:
+    """Splits of different images would still leak if they shared scenes with other labels on them."""
+    first = [draw_split(3, 48, 0, split)[0].mean((1, 2)) for split in SPLITS]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert np.abs(first[one] - first[other]).max(-1).min() > 2
+
+
+@pytest.mark.parametrize(
+    ("label", "size", "seed", "key"),
+    [(3, 96, (0,), "label"), (-1, 96, (0,), "label"), (0, 31, (0,), "size"), (0, 96, (-1,), "non-negative")],
+)
+def test_what_cannot_be_drawn(label: int, size: int, seed: tuple[int, ...], key: str) -> None:
+    with pytest.raises(ValueError, match=key):
+        draw_leaf(label, size, seed)
+
+
+def test_fewer_than_no_images() -> None:
+    with pytest.raises(ValueError, match="n: at least 0"):
+        draw_split(-1, 32, 0, "train")
+
+
+def test_a_linear_model_on_pixels_fails() -> None:
+    (train, labels), (test, truth) = draw_split(240, 48, 0, "train"), draw_split(120, 48, 0, "test")
+    scaler = StandardScaler().fit(train.reshape(len(train), -1).astype(float))
+    model = LogisticRegression(C=1e-3, max_iter=500)
+    model.fit(scaler.transform(train.reshape(len(train), -1).astype(float)), labels)
+    assert model.score(scaler.transform(test.reshape(len(test), -1).astype(float)), truth) < 0.6
+
+
+def test_the_signs_can_be_learnt_from_colour_next_to_its_surroundings() -> None:
+    """The other side of the test above: three local features tell the classes, so a CNN has something to find."""
+    (train, labels), (test, truth) = (_contrasts(draw_split(n, 96, 0, s)) for n, s in ((150, "train"), (90, "test")))
+    model = LogisticRegression(max_iter=500).fit(train, labels)
+    assert model.score(test, truth) > 0.6
+
+
+def _contrasts(split: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = split
+    red, green, blue = np.moveaxis(images.astype(float), -1, 0)
+    orange = (red > 1.25 * green) & (green > blue) & (red > 2 * blue)
+    grey = (np.abs(red - green) < 0.3 * (red + 1)) & (np.maximum(red, green) < 1.8 * (blue + 1))
+    edges = np.abs(np.diff(images.astype(float).mean(-1), axis=1)) > 25
+    return np.log(np.stack([mask.mean((1, 2)) + 1e-3 for mask in (orange, grey, edges)], 1)), labels

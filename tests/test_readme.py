@@ -1,0 +1,64 @@
+"""Every command that the README shows is run; those that train get `data=synthetic trainer=quick` and tiny images."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tasks
+from beans_exp.schema import CONF
+from beans_exp.tracking.store import UI_COMMAND
+from tests.conftest import TINY, Program
+
+ROOT = CONF.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
+SMALL = [*TINY, "trainer=quick", "data.image_size=48", "trainer.epochs=1", "tracking.save_model=none"]
+OURS = [command for command in COMMANDS if command.startswith("python -m beans_exp")]
+SHOWN = [command for command in OURS if "--help" in command or "--cfg" in command or "plan=true" in command]
+BY_ANOTHER_TEST = {
+    UI_COMMAND.format(uri="sqlite:///mlruns/mlflow.db"): "test_tracking starts the server by these words",
+    "source .venv/bin/activate": "the shell's own",
+    "python3 tasks.py demo": "test_the_demo below",
+    "python3 tasks.py check": "what runs this test",
+    "python3 tasks.py fix": "a part of check that changes files",
+    "python3 tasks.py test -k schema": "a part of check",
+}
+
+
+def test_every_command_is_run_by_some_test() -> None:
+    assert OURS
+    assert set(COMMANDS) - set(OURS) == set(BY_ANOTHER_TEST)
+
+
+@pytest.mark.parametrize("command", OURS)
+def test_a_command_does_what_the_readme_says(command: str, program: Program) -> None:
+    words = shlex.split(command)[3:]
+    ended = program(*words, *([] if command in SHOWN else SMALL))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_the_demo_ends_with_its_table_and_the_way_to_see_it(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, *tasks.DEMO, *SMALL], cwd=tmp_path, capture_output=True, text=True, timeout=240
+    )
+    assert ended.returncode == 0, ended.stderr
+    for word in ("reg=l1", "reg=l2", "reg=dropout", "finished", "mlflow server", "http://127.0.0.1:5000"):
+        assert word in ended.stdout
+
+
+@pytest.mark.parametrize("picture", re.findall(r"!\[.*?\]\((.*?)\)", README))
+def test_every_picture_is_there(picture: str) -> None:
+    assert (ROOT / picture).is_file()
+
+
+def test_the_table_names_every_option() -> None:
+    for group in ("model", "reg", "kernel", "finetune", "data", "trainer", "tracking", "experiment"):
+        row = next(line for line in README.splitlines() if line.startswith(f"| `{group}` |"))
+        for file in (CONF / group).glob("*.yaml"):
+            assert f"`{file.stem}`" in row
