@@ -14,7 +14,7 @@ from beans_exp.fingerprint import fingerprint
 from beans_exp.precision import resolve_precision
 from beans_exp.schema import Config, check, reduce, to_config
 
-SWEEPER_KEYS = ("sweep.", "tracking.uri=")
+SWEEPER_KEYS = ("sweep.", "tracking.uri=", "features.blocks=")
 """Overrides that a sweeper adds; they are no choice of the user's."""
 
 

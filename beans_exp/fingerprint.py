@@ -7,6 +7,7 @@ from typing import Any
 
 from beans_exp.data.source import Source
 from beans_exp.schema import Config
+from beans_exp.weights import weights_digest
 
 RESULT_VERSION = 1
 """Raised by hand when a change of the code changes the results of equal configurations."""
@@ -35,7 +36,7 @@ def _deciding(config: Config, source: Source) -> dict[str, Any]:
             "image_size": config.data.image_size,
             "train_fraction": config.data.train_fraction,
         },
-        "model": asdict(config.model),
+        "model": asdict(config.model) | {"weights": weights_digest(config.model)},
         "reg": _unlabelled(asdict(config.reg)),
         "kernel": _unlabelled(asdict(config.kernel)),
         "finetune": _unlabelled(asdict(config.finetune)),

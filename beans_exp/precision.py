@@ -1,9 +1,12 @@
 """Which number format a CPU is fast in, told by its flags, before TensorFlow is imported."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 from beans_exp.schema import Config
+
+log = logging.getLogger("beans_exp")
 
 FAST_BFLOAT16 = ("amx_bf16", "avx512_bf16")
 """CPU flags under which bfloat16 was measured to be faster than float32."""
@@ -13,7 +16,11 @@ def resolve_precision(config: Config, cpuinfo: Path = Path("/proc/cpuinfo")) -> 
     """Return `config` with `trainer.precision=auto` replaced by what suits this CPU."""
     if config.trainer.precision != "auto":
         return config
-    precision = "bfloat16" if fast_flags(cpuinfo) else "float32"
+    flags = fast_flags(cpuinfo)
+    precision = "bfloat16" if flags else "float32"
+    log.info(
+        "trainer.precision=auto: %s, for the CPU has %s", precision, " and ".join(flags) or "no bfloat16 instructions"
+    )
     return replace(config, trainer=replace(config.trainer, precision=precision))
 
 

@@ -13,18 +13,23 @@ import tensorflow as tf
 from beans_exp.data import Data
 from beans_exp.data.batches import ordered_batches, train_batches
 from beans_exp.errors import DivergedError
-from beans_exp.microbatch import accumulate_gradients
+from beans_exp.features import frozen_features
+from beans_exp.fitting import fitted_model
+from beans_exp.models import set_trainable, training_graph
 from beans_exp.regularization import loss
 from beans_exp.schema import Config
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of training with one set of trainable layers; epochs are counted on through the stages, from 0."""
+    """A part of training with one set of trainable layers and one optimizer."""
 
     number: int
-    epochs: range
+    epochs: int
     learning_rate: float
+    schedule: str = "constant"
+    blocks: int = 0
+    """Blocks of a pre-trained base that are trained with the head."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class History:
 
     select: str
     epochs: list[Epoch] = field(default_factory=list)
+    features_seconds: float = 0.0
+    """What the activations that training read cost when they were made."""
 
     @property
     def best(self) -> Epoch:
@@ -56,7 +63,8 @@ class History:
         """The run's figures that follow from its epochs."""
         best, chosen = self.best, self.selected.metrics
         gap = chosen["train/accuracy"] - chosen["val/accuracy"]
-        return {"best/val_accuracy": best.metrics["val/accuracy"], "best/epoch": best.step, "gap/accuracy": gap}
+        figures = {"best/val_accuracy": best.metrics["val/accuracy"], "best/epoch": best.step, "gap/accuracy": gap}
+        return figures | ({"time/features_seconds": self.features_seconds} if self.features_seconds else {})
 
 
 def train(model: keras.Model, data: Data, config: Config, on_epoch: Callable[[Epoch], None]) -> History:
@@ -65,7 +73,7 @@ def train(model: keras.Model, data: Data, config: Config, on_epoch: Callable[[Ep
     Raises DivergedError when the loss becomes NaN or infinite.
     """
     history = History(config.trainer.select)
-    watch = EpochWatch(history, on_epoch)
+    watch = EpochWatch(model, history, on_epoch)
     for stage in stages(config):
         watch.begin_stage(stage, config.trainer.patience)
         fit_stage(model, data, config, stage, watch)
@@ -75,42 +83,56 @@ def train(model: keras.Model, data: Data, config: Config, on_epoch: Callable[[Ep
 
 
 def stages(config: Config) -> Iterator[Stage]:
-    """Yield the stages of a run in order."""
-    yield Stage(1, range(config.trainer.epochs), config.trainer.learning_rate)
+    """Yield the stages of a run in order: the head or the whole model, then the top blocks of a pre-trained base."""
+    if config.trainer.epochs:
+        yield Stage(1, config.trainer.epochs, config.trainer.learning_rate)
+    finetune = config.finetune
+    if finetune.blocks:
+        yield Stage(2, finetune.epochs, finetune.learning_rate, finetune.schedule, finetune.blocks)
 
 
 def fit_stage(model: keras.Model, data: Data, config: Config, stage: Stage, watch: "EpochWatch") -> None:
-    """Compile `model` with a fresh optimizer and train it for one stage."""
+    """Set what `stage` trains, compile with a fresh optimizer, and fit; epochs are counted on from those before."""
     trainer = config.trainer
-    fitted = accumulate_gradients(model, trainer.microbatch) if trainer.microbatch else model
+    steps = math.ceil(len(data.train) / trainer.batch_size)
+    epochs = range(len(watch.history.epochs), len(watch.history.epochs) + stage.epochs)
+    features = frozen_features(model, data, config, stage.blocks)
+    watch.history.features_seconds += features.seconds if features else 0
+    inputs = features or data
+    set_trainable(model, config, stage.blocks)
+    fitted = fitted_model(model, training_graph(model, config, stage.blocks, cached=bool(features)), config)
     fitted.compile(
-        optimizer=stage_optimizer(trainer.optimizer, stage),
+        optimizer=stage_optimizer(trainer.optimizer, stage, steps),
         loss=loss(config.reg, len(data.classes)),
         metrics=["accuracy", keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy")],
         jit_compile=False,  # XLA was measured to be slower than plain TensorFlow on CPUs
     )
     fitted.fit(
-        train_batches(data.train, trainer.batch_size, config.seed, stage.epochs, config.reg.augment),
-        validation_data=ordered_batches(data.validation, trainer.microbatch or trainer.batch_size),
-        initial_epoch=stage.epochs.start,
-        epochs=stage.epochs.stop,
-        steps_per_epoch=math.ceil(len(data.train) / trainer.batch_size),
+        train_batches(inputs.train, trainer.batch_size, config.seed, epochs, config.reg.augment),
+        validation_data=ordered_batches(inputs.validation, trainer.microbatch or trainer.batch_size),
+        initial_epoch=epochs.start,
+        epochs=epochs.stop,
+        steps_per_epoch=steps,
         callbacks=[watch],
         shuffle=False,  # the batches are shuffled already
         verbose=1 if sys.stdout.isatty() else 2,  # a bar, or in a log file a line an epoch
     )
 
 
-def stage_optimizer(name: str, stage: Stage) -> keras.optimizers.Optimizer:
-    """Return a fresh optimizer of Keras' `name` at the rate of `stage`."""
-    return keras.optimizers.get({"class_name": name, "config": {"learning_rate": stage.learning_rate}})
+def stage_optimizer(name: str, stage: Stage, steps: int) -> keras.optimizers.Optimizer:
+    """Return a fresh optimizer of Keras' `name` at the rate of `stage`; a cosine falls to 0 at its last step."""
+    rate = stage.learning_rate
+    if stage.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, stage.epochs * steps)
+    return keras.optimizers.get({"class_name": name, "config": {"learning_rate": rate}})
 
 
 class EpochWatch(keras.callbacks.Callback):
     """Hears of every batch and epoch: records metrics, keeps the best weights, stops what has diverged or stalled."""
 
-    def __init__(self, history: History, on_epoch: Callable[[Epoch], None]) -> None:
+    def __init__(self, trained: keras.Model, history: History, on_epoch: Callable[[Epoch], None]) -> None:
         super().__init__()
+        self.trained = trained
         self.history = history
         self.on_epoch = on_epoch
         self.best_weights: list | None = None
@@ -136,7 +158,7 @@ class EpochWatch(keras.callbacks.Callback):
         finished = Epoch(epoch + 1, metrics)
         self.history.epochs.append(finished)
         if self.history.select == "best" and self.history.best is finished:
-            self.best_weights = self.model.get_weights()
+            self.best_weights = self.trained.get_weights()
         self._stop_when_stalled(metrics["val/accuracy"])
         self.on_epoch(finished)
 

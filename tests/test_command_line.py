@@ -47,7 +47,7 @@ WRONG = [
     (["reg.dropout=1.5"], "reg.dropout=1.5: must be"),
     (["finetune=top2"], "finetune.blocks=2 cannot act"),
     (["objective.name=val/acc"], "did you mean val/accuracy?"),
-    (["model=inception", "model.weights=x"], "model=inception: must be lenet or lenet5 in this version"),
+    (["model=inception", "model.weights=nowhere.h5", "data=synthetic"], "nowhere.h5 cannot be read"),
     (["data=folder", "data.data_dir=nowhere"], "nowhere/train is missing"),
 ]
 
@@ -84,6 +84,20 @@ def test_a_wrong_point_of_a_grid_stops_it_before_anything_runs(
 def _require_no_traces(ended: subprocess.CompletedProcess[str], folder: Path) -> None:
     assert "Traceback" not in ended.stdout + ended.stderr
     assert list(_left_by(folder)) == []
+
+
+@pytest.mark.parametrize(
+    ("experiment", "points"),
+    [("study", (12, 12)), ("two_phases", (4, 4)), ("auxiliary", (4, 4)), ("pretraining", (8, 4))],
+)
+def test_an_experiment_is_planned_as_distinct_runs(
+    experiment: str, points: tuple[int, int], program: Program, tmp_path: Path
+) -> None:
+    (tmp_path / "base.weights.h5").write_bytes(b"weights")
+    words = [f"experiment={experiment}", "plan=true", "data=synthetic", "data.image_size=299"]
+    printed = program(*words, env={"BEANS_EXP_INCEPTION_WEIGHTS": "base.weights.h5"})
+    assert printed.returncode == 0, printed.stderr
+    assert f"{points[0]} requested, {points[1]} distinct" in printed.stdout
 
 
 def test_a_grid_can_be_planned_without_training(program: Program) -> None:

@@ -590,6 +590,12 @@ def test_ordered_batches_keep_the_order() -> None:
     assert {images.dtype for images, _ in batches} == {tf.float32}
 
 
+def test_pipelines_run_without_the_tuner() -> None:
+    split = numbered(3, 4)  # its thread holds up the end of an iterator for seconds, now and then
+    for dataset in (train_batches(split, 3, 0, range(1)), ordered_batches(split, 3)):
+        assert dataset.options().autotune.enabled is False
+
+
 def test_unaugmented_batches_are_the_images_themselves() -> None:
     split = Split(noise(5, 8, 8, 3), np.arange(5))
     assert np.array_equal(collected(split, 2, range(1), ())[0], split.images)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from beans_exp.data.leaves import CLASSES, draw_leaf, draw_split
 
@@ -55,15 +56,15 @@ def test_same_arguments_same_split_and_a_shorter_one_begins_alike() -> None:
 
 
 def test_no_image_twice_in_or_between_splits_and_seeds() -> None:
-    drawn = [draw_split(40, 32, seed, split)[0] for seed in (0, 1) for split in SPLITS]
-    assert len({image.tobytes() for images in drawn for image in images}) == 40 * len(drawn)
+    drawn = [draw_split(24, 32, seed, split)[0] for seed in (0, 1) for split in SPLITS]
+    assert len({image.tobytes() for images in drawn for image in images}) == 24 * len(drawn)
 
 
-def test_no_scene_twice_between_splits() -> None:
-    """Splits of different images would still leak if they shared scenes with other labels on them."""
-    first = [draw_split(3, 48, 0, split)[0].mean((1, 2)) for split in SPLITS]
-    for one, other in ((0, 1), (0, 2), (1, 2)):
-        assert np.abs(first[one] - first[other]).max(-1).min() > 2
+@pytest.mark.parametrize(("one", "other"), [("train", "validation"), ("train", "test"), ("validation", "test")])
+def test_no_scene_twice_between_splits(one: str, other: str) -> None:
+    """Images that differ only in their signs would leak too: most of their pixels are the same."""
+    pair = [draw_split(3, 48, 0, split)[0].astype(int) for split in (one, other)]
+    assert np.median(np.abs(pair[0] - pair[1]), axis=(1, 2, 3)).min() > 5
 
 
 @pytest.mark.parametrize(
@@ -81,24 +82,34 @@ def test_fewer_than_no_images() -> None:
 
 
 def test_a_linear_model_on_pixels_fails() -> None:
-    (train, labels), (test, truth) = draw_split(240, 48, 0, "train"), draw_split(120, 48, 0, "test")
-    scaler = StandardScaler().fit(train.reshape(len(train), -1).astype(float))
-    model = LogisticRegression(C=1e-3, max_iter=500)
-    model.fit(scaler.transform(train.reshape(len(train), -1).astype(float)), labels)
-    assert model.score(scaler.transform(test.reshape(len(test), -1).astype(float)), truth) < 0.6
+    (train, labels), (test, truth) = (_pixels(draw_split(n, 48, 0, s)) for n, s in ((180, "train"), (120, "test")))
+    assert _linear_accuracy(train, labels, test, truth) < 0.6
 
 
-def test_the_signs_can_be_learnt_from_colour_next_to_its_surroundings() -> None:
-    """The other side of the test above: three local features tell the classes, so a CNN has something to find."""
-    (train, labels), (test, truth) = (_contrasts(draw_split(n, 96, 0, s)) for n, s in ((150, "train"), (90, "test")))
-    model = LogisticRegression(max_iter=500).fit(train, labels)
-    assert model.score(test, truth) > 0.6
+def test_the_signs_can_be_learnt_from_local_colour() -> None:
+    """The other side of the test above: pixels judged one by one tell the classes, so a CNN has something to find."""
+    (train, labels), (test, truth) = (_shares(draw_split(n, 64, 0, s)) for n, s in ((120, "train"), (60, "test")))
+    assert _linear_accuracy(train, labels, test, truth) > 0.7
 
 
-def _contrasts(split: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _linear_accuracy(train: np.ndarray, labels: np.ndarray, test: np.ndarray, truth: np.ndarray) -> float:
+    scaler = StandardScaler().fit(train)
+    with threadpool_limits(1):  # on a busy machine BLAS threads wait for each other: 5 s instead of 0.2 s
+        model = LogisticRegression(C=0.01, tol=0.01, max_iter=500).fit(scaler.transform(train), labels)
+    assert model.score(scaler.transform(train), labels) > 0.7  # it did learn
+    return float(model.score(scaler.transform(test), truth))
+
+
+def _pixels(split: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = split
+    return images.reshape(len(images), -1).astype(np.float32), labels
+
+
+def _shares(split: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """How much of each image is strongly orange, is brown, and borders on another brightness: (n, 3)."""
     images, labels = split
     red, green, blue = np.moveaxis(images.astype(float), -1, 0)
     orange = (red > 1.25 * green) & (green > blue) & (red > 2 * blue)
-    grey = (np.abs(red - green) < 0.3 * (red + 1)) & (np.maximum(red, green) < 1.8 * (blue + 1))
+    brown = (np.abs(red - green) < 0.3 * (red + 1)) & (np.maximum(red, green) < 1.8 * (blue + 1))
     edges = np.abs(np.diff(images.astype(float).mean(-1), axis=1)) > 25
-    return np.log(np.stack([mask.mean((1, 2)) + 1e-3 for mask in (orange, grey, edges)], 1)), labels
+    return np.log(np.stack([mask.mean((1, 2)) + 1e-3 for mask in (orange, brown, edges)], 1)), labels

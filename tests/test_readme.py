@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 
 import tasks
@@ -17,7 +18,7 @@ ROOT = CONF.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
-SMALL = [*TINY, "trainer=quick", "data.image_size=48", "trainer.epochs=1", "tracking.save_model=none"]
+SMALL = [*TINY, "trainer=quick", "data.image_size=80", "trainer.epochs=1", "tracking.save_model=none"]
 OURS = [command for command in COMMANDS if command.startswith("python -m beans_exp")]
 SHOWN = [command for command in OURS if "--help" in command or "--cfg" in command or "plan=true" in command]
 BY_ANOTHER_TEST = {
@@ -38,7 +39,12 @@ def test_every_command_is_run_by_some_test() -> None:
 @pytest.mark.parametrize("command", OURS)
 def test_a_command_does_what_the_readme_says(command: str, program: Program) -> None:
     words = shlex.split(command)[3:]
-    ended = program(*words, *([] if command in SHOWN else SMALL))
+    if "model=inception" in words:  # a file of random weights stands for the pre-trained ones
+        base = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(80, 80, 3))
+        base.save_weights("base.weights.h5")
+    ended = program(
+        *words, *([] if command in SHOWN else SMALL), env={"BEANS_EXP_INCEPTION_WEIGHTS": "base.weights.h5"}
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -58,7 +64,7 @@ def test_every_picture_is_there(picture: str) -> None:
 
 
 def test_the_table_names_every_option() -> None:
-    for group in ("model", "reg", "kernel", "finetune", "data", "trainer", "tracking", "experiment"):
+    for group in ("model", "reg", "kernel", "finetune", "data", "trainer", "tracking", "study", "experiment"):
         row = next(line for line in README.splitlines() if line.startswith(f"| `{group}` |"))
         for file in (CONF / group).glob("*.yaml"):
             assert f"`{file.stem}`" in row

@@ -1,11 +1,13 @@
 """The configuration: every shipped option composes, every rule has its message, and points reduce to what they mean."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.types import RunMode
 
 from beans_exp import schema
 from beans_exp.errors import ConfigError
@@ -14,6 +16,8 @@ from beans_exp.schema import CONF, Config, ModelConfig, check, inert_options, na
 Composed = Callable[..., Config]
 GROUPS = ("model", "reg", "kernel", "finetune", "data", "trainer", "tracking")
 OPTIONS = [file for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
+ROWS = sorted((CONF / "study").glob("*.yaml"))
+EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
 BESIDE = {"folder": ["data.data_dir=images"], "inception": ["model.weights=base.weights.h5"]}
 
 
@@ -21,6 +25,35 @@ BESIDE = {"folder": ["data.data_dir=images"], "inception": ["model.weights=base.
 def test_every_option_composes_under_its_own_name(file: Path, composed: Composed) -> None:
     config = composed(f"{file.parent.name}={file.stem}", *BESIDE.get(file.stem, []))
     assert getattr(config, file.parent.name).name == file.stem
+
+
+@pytest.mark.parametrize("file", ROWS, ids=lambda file: file.stem)
+def test_every_row_of_the_report_is_a_run_with_its_figures(
+    file: Path, composed: Composed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEANS_EXP_INCEPTION_WEIGHTS", "base.weights.h5")
+    config = check(composed(f"study={file.stem}"))
+    assert config.study is not None
+    assert config.study.name == file.stem
+    assert set(config.study.reported) <= set(names.OBJECTIVES)
+    with (CONF / "study" / "reported_epochs.csv").open() as stream:
+        epochs = [row for row in csv.DictReader(stream) if row["row"] == file.stem]
+    if epochs:
+        assert config.study.reported["train/accuracy"] == float(epochs[-1]["train_accuracy"])
+        assert config.study.reported["val/accuracy"] == float(epochs[-1]["val_accuracy"])
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_every_experiment_is_a_grid_that_opens_with_claim_cost_and_command(file: Path) -> None:
+    package, claim, cost, command = file.read_text().splitlines()[:4]
+    assert package == "# @package _global_"
+    assert claim.startswith("# ")
+    assert cost.startswith("# Cost: ")
+    assert command == f"# Command: python -m beans_exp experiment={file.stem}"
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", [f"experiment={file.stem}"], return_hydra_config=True)
+    assert config.hydra.mode == RunMode.MULTIRUN
+    assert config.hydra.sweeper.params
 
 
 @pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=lambda file: str(file.relative_to(CONF)))
@@ -119,6 +152,10 @@ INVALID = [
     (["data.draw_seed=4"], ["data.draw_seed=4", "data=beans"]),
     (["data=synthetic", "data.data_dir=images"], ["data.data_dir=images", "data=synthetic"]),
     (["features.cache=off"], ["features.cache=off", "model=lenet"]),
+    (["confirm.top=1"], ["confirm.top=1", "search"]),
+    (["plan=true"], ["plan=true", "-m"]),
+    (["sweep.id=mine"], ["sweep.*", "not by hand"]),
+    (["model=googlenet", "data=synthetic", "data.image_size=64", "reg=aux"], ["data.image_size=64", "65 or more"]),
     (["trainer.microbatch=64"], ["trainer.microbatch=64", "whole batch"]),
     # contradictions between groups
     (["model=inception", "model.top_block=mixed4", "finetune.blocks=7"], ["finetune.blocks=7", "between 0 and 6"]),

@@ -31,6 +31,7 @@ from beans_exp.errors import StoreError
 from beans_exp.run import run
 from beans_exp.schema import Config, DataConfig, KernelConfig, RegConfig, SweepConfig, TrackingConfig, TrainerConfig
 from beans_exp.tracking import figures
+from beans_exp.tracking.finished import has_model
 from beans_exp.tracking.store import open_store, store_uri
 from tests.conftest import TINY
 
@@ -174,8 +175,8 @@ def _require_model(done: Run) -> None:
     info = mlflow.models.get_model_info(uri)
     assert info.metadata == {"classes": CLASSES, "image_size": 32}
     (images,), (logits,) = info.signature.inputs.to_dict(), info.signature.outputs.to_dict()
-    assert images["tensor-spec"] == {"dtype": "float32", "shape": [-1, 32, 32, 3]}
-    assert logits["tensor-spec"] == {"dtype": "float32", "shape": [-1, 3]}
+    assert images["tensor-spec"] == {"dtype": "float32", "shape": (-1, 32, 32, 3)}
+    assert logits["tensor-spec"] == {"dtype": "float32", "shape": (-1, 3)}
     test = load(CONFIG, source(CONFIG.data)).test
     raw = np.asarray(test.images, np.float32)
     by_keras = mlflow.keras.load_model(uri).predict(raw, verbose=0)
@@ -214,11 +215,7 @@ def test_reuse_returns_the_selected_epochs_objective() -> None:
 def test_only_the_best_model_of_a_sweep_is_kept() -> None:
     tracking, sweep = TrackingConfig(save_model="best"), SweepConfig(id="s")
     values = [run(replace(CONFIG, tracking=tracking, sweep=sweep, seed=seed)) for seed in range(3)]
-    kept = [
-        done
-        for done in _local_runs()
-        if mlflow.search_logged_models(filter_string=f"source_run_id = '{done.info.run_id}'", output_format="list")
-    ]
+    kept = [done for done in _local_runs() if has_model(done)]
     assert [done.data.metrics["val/accuracy"] for done in kept] == [max(values)]
     assert len(list(Path("mlruns/artifacts").rglob("model.keras"))) == 1
 

@@ -14,8 +14,9 @@ import tensorflow as tf
 from beans_exp.data import Data, Source, Split
 from beans_exp.errors import DivergedError
 from beans_exp.evaluation import evaluate
-from beans_exp.microbatch import accumulate_gradients
+from beans_exp.fitting import fitted_model
 from beans_exp.models import build_model
+from beans_exp.models.graph import Graph
 from beans_exp.precision import fast_flags, resolve_precision
 from beans_exp.regularization import loss
 from beans_exp.schema import Config, DataConfig, RegConfig, TrainerConfig, names
@@ -101,15 +102,16 @@ def test_a_microbatch_gives_the_gradient_of_the_whole_batch(data: Data) -> None:
     for microbatch in (None, 3):
         configure(config)
         model = build_model(config, 3)
-        fitted = accumulate_gradients(model, microbatch) if microbatch else model
+        parts = replace(config, trainer=replace(config.trainer, microbatch=microbatch))
+        fitted = fitted_model(model, Graph(model.input, model.output), parts)
         fitted.compile(keras.optimizers.SGD(0.1), loss(config.reg, 3), metrics=["accuracy"])
         images = tf.cast(data.train.images[:8], tf.float32)
         logs = fitted.train_on_batch(images, data.train.labels[:8], return_dict=True)
         steps.append((model.get_weights(), logs))
-    (whole, whole_logs), (parts, parts_logs) = steps
-    for one, other in zip(whole, parts, strict=True):
+    (whole, whole_logs), (split, split_logs) = steps
+    for one, other in zip(whole, split, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-6)
-    assert parts_logs == pytest.approx(whole_logs, rel=1e-5)
+    assert split_logs == pytest.approx(whole_logs, rel=1e-5)
 
 
 def test_a_microbatch_trains_every_image_of_an_uneven_batch(data: Data) -> None:
@@ -163,8 +165,7 @@ def test_bfloat16_computes_in_bfloat16_and_answers_in_float32(data: Data) -> Non
 
 @pytest.mark.parametrize("optimizer", names.OPTIMIZERS)
 def test_every_optimizer_of_the_schema_exists(optimizer: str) -> None:
-    stage = Stage(1, range(1), 0.5)
-    assert float(stage_optimizer(optimizer, stage).learning_rate) == 0.5
+    assert float(stage_optimizer(optimizer, Stage(1, 2, 0.5), 10).learning_rate) == 0.5
 
 
 @pytest.mark.parametrize(

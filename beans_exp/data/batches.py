@@ -41,7 +41,7 @@ def train_batches(
         return augment(images, index, kinds, seed, epoch), labels
 
     places = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(order)
-    return places.map(batch, num_parallel_calls=2).prefetch(2)
+    return untuned(places.map(batch, num_parallel_calls=2).prefetch(2))
 
 
 def ordered_batches(split: Split, batch_size: int) -> tf.data.Dataset:
@@ -52,11 +52,22 @@ def ordered_batches(split: Split, batch_size: int) -> tf.data.Dataset:
         images, labels = _gather(split, index)
         return tf.cast(images, tf.float32), labels
 
-    return places.map(batch, num_parallel_calls=2).prefetch(2)
+    return untuned(places.map(batch, num_parallel_calls=2).prefetch(2))
+
+
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Return `dataset` without tf.data's tuner.
+
+    In TensorFlow 2.21 an iterator that ends sometimes waits for its tuner's thread, 5 to 20 seconds: measured at about
+    one in a hundred.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def _gather(split: Split, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The images at `index`, uint8 (b, S, S, 3), read from disk now, and their labels."""
-    images = tf.numpy_function(lambda places: split.images[places], (index,), tf.uint8)
+    """The images at `index`, uint8 (b, S, S, 3), or activations in their own type, read from disk now; their labels."""
+    images = tf.numpy_function(lambda places: split.images[places], (index,), tf.as_dtype(split.images.dtype))
     images.set_shape((None, *split.images.shape[1:]))
     return images, tf.gather(split.labels, index)

@@ -125,13 +125,15 @@ def _download(root: Path) -> None:
 def _read(folder: Path, shards: dict[str, Shards], split: str) -> Iterator[tuple[np.ndarray, int]]:
     import tensorflow_datasets as tfds
 
+    from beans_exp.data.batches import untuned
+
     root = folder.parent.parent
     config = tfds.ReadConfig(try_autocache=False)  # it would hold every decoded image in memory
     try:
         dataset = tfds.load(
             f"beans:{VERSION}", split=split, data_dir=root, as_supervised=True, download=False, read_config=config
         )
-        for image, label in dataset.as_numpy_iterator():
+        for image, label in untuned(dataset).as_numpy_iterator():
             yield image, int(label)
     except Exception as error:  # TFDS and TensorFlow raise many types, all of them for files that are damaged
         damaged = _first_damaged(shards[split]) or folder
@@ -142,11 +144,13 @@ def _first_damaged(shards: Shards) -> Path | None:
     """The first record file that cannot be read and decoded to its end, or that ends early."""
     import tensorflow as tf
 
+    from beans_exp.data.batches import untuned
+
     content = {"image": tf.io.FixedLenFeature((), tf.string)}
     for file, length in shards.items():
         read = 0
         try:
-            for record in tf.data.TFRecordDataset(str(file)):
+            for record in untuned(tf.data.TFRecordDataset(str(file))):
                 tf.io.decode_image(tf.io.parse_single_example(record, content)["image"])
                 read += 1
         except tf.errors.OpError:

@@ -108,10 +108,10 @@ class _Leaf:
 
 
 class _Pen:
-    """Draws on an image in fractions of its side and colours of 0..1, letting the ground shine through."""
+    """Draws on an RGB image in fractions of its side and colours of 0..1, letting the ground shine through."""
 
     def __init__(self, image: Image.Image) -> None:
-        self._draw = ImageDraw.Draw(image, "RGBA" if image.mode == "RGB" else None)
+        self._draw = ImageDraw.Draw(image, "RGBA")
         self._scale = image.width
 
     def polygon(self, points: _Floats, colour: _Colour, alpha: float = 1.0) -> None:
@@ -206,13 +206,13 @@ def _draw_angular_spots(pen: _Pen, leaf: _Leaf, rng: Generator) -> None:
     haloed = rng.uniform(0, 0.5)
     cells = 2 * _BANDS * (len(leaf.veins) - 1)
     for cell in rng.choice(cells, _count(rng, 7, 28), replace=False):
-        vein, place = divmod(int(cell), 2 * _BANDS)
+        vein, lane = divmod(int(cell), 2 * _BANDS)
         low, high = leaf.veins[vein : vein + 2]
-        centre = ((place // 2) + rng.uniform(0.5, 1)) / (_BANDS + 0.5)
+        centre = (lane // 2 + rng.uniform(0.5, 1)) / (_BANDS + 0.5)
         wide, tall = rng.uniform(0.08, 0.17), rng.uniform(0.7, 1.0)
         v = low + (high - low) * tall * (np.array([0.05, 0.0, 0.5, 1.0, 0.95, 0.6]) + rng.uniform(0, 0.12, 6))
         s = centre + wide * (np.array([-1, 0.8, 1.1, 0.9, -0.7, -1.1]) + rng.uniform(-0.3, 0.3, 6))
-        spot = leaf.place(v, np.minimum(s, 0.97) * (-1) ** place)
+        spot = leaf.place(v, np.minimum(s, 0.97) * (-1) ** lane)
         middle = spot.mean(0)
         for growth in (1.7, 1.5, 1.3) if rng.random() < haloed else ():
             pen.polygon(middle + (spot - middle) * growth, (0.85, 0.8, 0.3), 0.2)
@@ -229,7 +229,7 @@ def _draw_pustules(pen: _Pen, leaf: _Leaf, rng: Generator) -> None:
     v, s = (rng.choice(groups, count) + rng.normal(0, (0.1, 0.25), (count, 2))).T
     centres = leaf.place(np.clip(v, -0.1, 0.85), np.clip(s, -0.95, 0.95))
     rust = _pick(rng, (16, 30), (0.75, 0.95), (0.6, 0.9))
-    for centre, radius in zip(centres, 0.010 + 0.014 * rng.beta(1.5, 3, count), strict=True):
+    for centre, radius in zip(centres, 0.01 + 0.014 * rng.beta(1.5, 3, count), strict=True):
         if rng.random() < haloed:
             pen.dot(centre, radius * 1.8, (0.85, 0.85, 0.5), 0.4)
         shade = rng.uniform(0.8, 1.1)

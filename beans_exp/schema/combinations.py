@@ -9,14 +9,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from beans_exp.errors import ConfigError
-from beans_exp.schema.groups import Config, FinetuneConfig, KernelConfig, ModelConfig, RegConfig
+from beans_exp.schema.groups import (
+    Config,
+    ConfirmConfig,
+    FeaturesConfig,
+    FinetuneConfig,
+    KernelConfig,
+    ModelConfig,
+    RegConfig,
+)
 from beans_exp.schema.names import BLOCKS
 from beans_exp.schema.rules import broken, shown
 
 AUX_BLOCK = BLOCKS.index("mixed7")
 """Inception's auxiliary classifier sits on this block."""
 SMALLEST_IMAGE = {"inception": 75, "googlenet": 32}
-NOT_YET = ("inception", "googlenet")
+SMALLEST_WITH_AUX = {"inception": 299, "googlenet": 65}
+"""The auxiliary classifiers need 17x17 (inception) and 5x5 (googlenet) positions below them."""
 FROM_SCRATCH = "random weights are trained whole, in one stage"
 
 
@@ -37,6 +46,10 @@ def check(config: Config) -> Config:
     """Return `config` if it can be run as a single run; else raise ConfigError, naming both sides."""
     if config.tracking.save_model == "best":
         raise broken("tracking.save_model", "best", "all or none in a single run: best compares the runs of a sweep")
+    if config.plan:
+        raise broken("plan", True, "false in a single run: it shows the jobs of a grid (-m)")
+    if config.sweep.id is not None or config.sweep.parent_run is not None or config.sweep.job is not None:
+        raise ConfigError("sweep.* is written by a sweeper, not by hand. Leave it out")
     for inert in inert_options(config):
         raise ConfigError(f"{inert}. Leave it out, or write {inert.key}={shown(inert.neutral)}")
     require_runnable(config)
@@ -60,9 +73,9 @@ def reduce(config: Config) -> tuple[Config, list[Inert]]:
 def require_runnable(config: Config) -> None:
     """Raise ConfigError where the groups contradict one another, whatever the options mean."""
     size = config.data.image_size
-    smallest = _smallest_image(config)
+    smallest, what_for = _smallest_image(config)
     if size < smallest:
-        raise broken("data.image_size", size, f"{smallest} or more for {_kernel_phrase(config)}")
+        raise broken("data.image_size", size, f"{smallest} or more for {what_for}")
     deepest = _deepest(config.model)
     if config.finetune.blocks > deepest:
         rule = (
@@ -76,8 +89,6 @@ def require_runnable(config: Config) -> None:
     for metric in config.objective.metrics:
         if metric.startswith("test/") and not config.trainer.test:
             raise broken("objective.name", metric, "a metric that is measured, and trainer.test=false leaves it out")
-    if config.model.name in NOT_YET:
-        raise broken("model", config.model.name, "lenet or lenet5 in this version: it cannot be trained yet")
 
 
 def inert_options(config: Config) -> Iterator[Inert]:
@@ -154,11 +165,14 @@ def _inert_data(config: Config) -> Iterator[Inert]:
 
 
 def _inert_outside(config: Config) -> Iterator[Inert]:
-    if not config.model.pretrained and config.features.cache != "auto":
+    if not config.model.pretrained:
         reason = f"model={config.model.name} has no frozen layers to cache"
         if config.model.name == "inception":
             reason = f"model.weights=null: {FROM_SCRATCH}"
-        yield Inert("features.cache", config.features.cache, "auto", reason)
+        keys = ("cache", "dir", "max_gb", "blocks")
+        yield from _set_keys("features", config.features, FeaturesConfig(), keys, reason)
+    no_search = "it confirms the winners of a search, which this version does not have"
+    yield from _set_keys("confirm", config.confirm, ConfirmConfig(), ("top", "seeds"), no_search)
     if config.tracking.save_model == "best" and isinstance(config.objective.name, list):
         yield Inert("tracking.save_model", "best", "all", "with several objectives no model is the best one")
     if config.trainer.microbatch == config.trainer.batch_size:
@@ -181,17 +195,15 @@ def _deepest(model: ModelConfig) -> int:
     return BLOCKS.index(model.top_block or BLOCKS[-1]) + 2
 
 
-def _smallest_image(config: Config) -> int:
-    """The smallest image that leaves one pixel after the model's convolutions and poolings."""
-    if config.model.name != "lenet":
-        return SMALLEST_IMAGE.get(config.model.name, 1)
+def _smallest_image(config: Config) -> tuple[int, str]:
+    """The smallest image that leaves one pixel after the model's convolutions and poolings, and the reason."""
+    model = config.model.name
+    if model != "lenet":
+        if config.reg.aux_weight and model in SMALLEST_WITH_AUX:
+            return SMALLEST_WITH_AUX[model], f"reg.aux_weight={config.reg.aux_weight} on model={model}"
+        return SMALLEST_IMAGE.get(model, 1), f"model={model}"
     shrink = config.kernel.size - 1
     pixels = 1 + shrink
     for _ in range(2):
         pixels = 2 * pixels + shrink
-    return pixels
-
-
-def _kernel_phrase(config: Config) -> str:
-    model = config.model.name
-    return f"kernel.size={config.kernel.size}" if model == "lenet" else f"model={model}"
+    return pixels, f"kernel.size={config.kernel.size}"

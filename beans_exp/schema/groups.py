@@ -197,6 +197,8 @@ class FeaturesConfig:
     dir: str | None = None
     max_gb: float = 20.0
     """Size limit of the cached activations; the least recently used go first."""
+    blocks: list[int] = field(default_factory=list)
+    """Depths that the sweep will need beside a run's own; written by the sweeper."""
 
     def __post_init__(self) -> None:
         one_of("features.cache", self.cache, ("auto", "off"))

@@ -57,6 +57,8 @@ def _job_overrides(plan: Plan, job: Job, uri: str, parent_run: str) -> list[str]
         "sweep.jobs": len(plan.jobs),
         "tracking.uri": _quoted(uri),
     }
+    if job.config.model.pretrained:
+        settled["features.blocks"] = f"[{','.join(map(str, plan.depths(job)))}]"
     if job.precision_was_auto:
         settled["trainer.precision"] = job.config.trainer.precision
     return [*job.overrides, *(f"{key}={value}" for key, value in settled.items())]

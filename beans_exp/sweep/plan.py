@@ -49,6 +49,13 @@ class Plan:
     def objective(self) -> ObjectiveConfig:
         return self.jobs[0].config.objective
 
+    def depths(self, job: Job) -> list[int]:
+        """The numbers of unfrozen blocks, stages without any included, of the jobs on the same base and data."""
+        alike = [other.config for other in self.jobs if other.config.model == job.config.model]
+        alike = [config for config in alike if config.data == job.config.data]
+        heads = {0 for config in alike if config.trainer.epochs}
+        return sorted(heads | {config.finetune.blocks for config in alike if config.finetune.blocks})
+
     @property
     def name(self) -> str:
         """What the jobs have in common, then how many they are."""

@@ -9,16 +9,13 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from beans_exp.data import Data
+from beans_exp.models import savable_model
 
 
 def log_model(model: keras.Model, data: Data) -> None:
-    """Log `model` to the active run: raw images float32 (-1, S, S, 3) in 0..255 -> logits float32 (-1, classes).
-
-    A copy without the optimizer is saved: a third of the size.
-    """
-    bare = keras.Model(model.inputs, model.outputs, name=model.name)
+    """Log `model` to the active run: raw images float32 (-1, S, S, 3) in 0..255 -> logits float32 (-1, classes)."""
     mlflow.keras.log_model(
-        bare,
+        savable_model(model),
         name="model",
         signature=_signature(data),
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("keras", "tensorflow", "mlflow")],

@@ -1,15 +1,24 @@
 """A configuration as MLflow params and as YAML, without paths of the machine."""
 
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from beans_exp.schema import Config
+from beans_exp.weights import weights_name
 
-LEFT_OUT = ("sweep", "data.data_dir", "data.cache_dir", "features.dir", "tracking.uri", "plan", "run_name")
-"""Paths of the machine, and what a sweep tells its jobs."""
+LEFT_OUT = (
+    "sweep",
+    "data.data_dir",
+    "data.cache_dir",
+    "features",
+    "tracking.uri",
+    "plan",
+    "run_name",
+    "study.reported",
+)
+"""Paths of the machine, what a sweep tells its jobs, and figures that are not this run's."""
 
 
 def flat_params(config: Config) -> dict[str, str]:
@@ -19,15 +28,7 @@ def flat_params(config: Config) -> dict[str, str]:
 
 def portable(config: Config) -> Config:
     """Return `config` with the weights file named by its stem."""
-    return replace(config, model=replace(config.model, weights=weights_name(config)))
-
-
-def weights_name(config: Config) -> str | None:
-    """The name of the pre-trained weights: `imagenet`, the stem of a file, or None for random weights."""
-    weights = config.model.weights
-    if weights in (None, "imagenet"):
-        return weights
-    return Path(weights).name.removesuffix(".h5").removesuffix(".weights")
+    return replace(config, model=replace(config.model, weights=weights_name(config.model)))
 
 
 def config_yaml(config: Config) -> str:
@@ -45,7 +46,7 @@ def _flatten(node: dict[str, Any], prefix: str) -> list[tuple[str, Any]]:
 
 
 def _left_out(key: str) -> bool:
-    return key in LEFT_OUT or key.split(".")[0] in LEFT_OUT
+    return any(f"{key}.".startswith(f"{left_out}.") for left_out in LEFT_OUT)
 
 
 def _text(value: Any) -> str:

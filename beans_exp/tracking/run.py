@@ -22,8 +22,9 @@ from beans_exp.schema import Config
 from beans_exp.tracking import figures, system
 from beans_exp.tracking.finished import is_best_model
 from beans_exp.tracking.model import log_model
-from beans_exp.tracking.params import config_yaml, flat_params, weights_name
+from beans_exp.tracking.params import config_yaml, flat_params
 from beans_exp.training import Epoch, History
+from beans_exp.weights import weights_name
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ def _tags(config: Config, fingerprint: str) -> dict[str, str]:
     tags = {"beans.fingerprint": fingerprint, "beans.precision": config.trainer.precision}
     if config.sweep.id:
         tags["beans.sweep"] = config.sweep.id
-    if weights := weights_name(config):
+    if weights := weights_name(config.model):
         tags["beans.weights"] = weights
     return tags | system.package_versions() | system.git_commit()
 

@@ -96,8 +96,8 @@ def _experiment_id(uri: str, name: str, artifacts: Path | None) -> str:
     import sqlalchemy.exc
 
     mlflow.set_tracking_uri(uri)
-    client = mlflow.MlflowClient(uri)
     try:
+        client = mlflow.MlflowClient(uri)
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             return client.create_experiment(name, artifact_location=artifacts.as_uri() if artifacts else None)

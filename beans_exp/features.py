@@ -1,0 +1,190 @@
+"""Frozen layers, computed once for each image and kept on disk, shared by all runs and processes.
+
+An entry holds the activations of one split at one cut. It is named by what decides it, appears whole or not at all
+(written under a temporary name, then renamed, under a lock), and is computed from the nearest cut below that is there.
+"""
+
+import json
+import logging
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import keras
+import numpy as np
+from filelock import FileLock
+
+from beans_exp.data import Data
+from beans_exp.data.batches import ordered_batches
+from beans_exp.data.prepared import Split, cache_root
+from beans_exp.data.source import text_digest
+from beans_exp.models.inception import Cut, between
+from beans_exp.progress import progress
+from beans_exp.schema import Config
+from beans_exp.weights import weights_digest
+
+FEATURES_VERSION = 1
+"""Raised by hand when activations or the files' layout change."""
+BATCH = 32
+"""Images computed at once."""
+
+log = logging.getLogger("beans_exp")
+
+
+@dataclass(frozen=True)
+class Features:
+    """Activations at a cut in place of images, and the seconds that they cost when they were made."""
+
+    train: Split
+    validation: Split
+    seconds: float
+
+
+def frozen_features(model: keras.Model, data: Data, config: Config, blocks: int) -> Features | None:
+    """Return the activations under the top `blocks` blocks, or None where each epoch has to pass the whole model.
+
+    None without a pre-trained base, with `features.cache=off`, with nothing frozen, with augmented images, and, with a
+    warning, where the disk is full.
+    """
+    cut = Cut.below(config.model, blocks) if config.model.pretrained else None
+    if cut is None or cut.name == "image" or config.features.cache == "off":
+        return None
+    if config.reg.augment:
+        log.info("reg.augment changes the images: frozen layers are computed anew in each epoch")
+        return None
+    try:
+        cache = _Cache(model, config, data)
+        splits = {split: cache.activations(split, cut) for split in ("train", "validation")}
+    except OSError as error:
+        log.warning("frozen layers are not cached (%s): each epoch computes them anew", error)
+        return None
+    return Features(splits["train"][0], splits["validation"][0], sum(seconds for _, seconds in splits.values()))
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What an entry's `entry.json` says of its file of activations."""
+
+    shape: list[int]
+    dtype: str
+    checksum: int
+    seconds: float
+
+
+class _Cache:
+    """The activations of one base on one data set."""
+
+    def __init__(self, model: keras.Model, config: Config, data: Data) -> None:
+        self.model = model
+        self.config = config
+        self.data = data
+        self.root = Path(config.features.dir).expanduser() if config.features.dir else cache_root(None) / "features"
+        self.root.mkdir(parents=True, exist_ok=True)
+
+    def activations(self, split: str, cut: Cut) -> tuple[Split, float]:
+        """Return `split` at `cut` and its seconds, computing first the lower cuts that the sweep will need."""
+        for wanted in self._wanted(cut):
+            found = self._load(split, wanted) or self._compute_once(split, wanted)
+        return found
+
+    def _wanted(self, cut: Cut) -> list[Cut]:
+        """The cuts that this sweep needs, bottom up, ending with `cut`: each is computed from the one before."""
+        order = Cut.bottom_up(self.config.model)
+        planned = {Cut.below(self.config.model, blocks) for blocks in self.config.features.blocks}
+        return [lower for lower in order[: order.index(cut)] if lower in planned and lower.name != "image"] + [cut]
+
+    def _folder(self, split: str, cut: Cut) -> Path:
+        data = self.config.data
+        name = f"{self.config.model.top_block}-pooled" if cut.name == "pooling" else cut.name
+        part = (data.train_fraction, self.config.seed) if data.train_fraction < 1 and split == "train" else ()
+        what = (
+            FEATURES_VERSION,
+            weights_digest(self.config.model),
+            self.data.source.digest,
+            split,
+            data.image_size,
+            *part,
+        )
+        software = tuple(version(name) for name in ("keras", "tensorflow"))
+        key = text_digest((*what, name, keras.config.dtype_policy().name, *software))
+        return self.root / f"{name}-{split}-{key[:16]}"
+
+    def _load(self, split: str, cut: Cut) -> tuple[Split, float] | None:
+        """Return a whole entry, which is then the most recently used, or None; a damaged one is removed."""
+        folder = self._folder(split, cut)
+        if not folder.is_dir():
+            return None
+        try:
+            entry = _Entry(**json.loads((folder / "entry.json").read_text()))
+            array = np.memmap(folder / "activations", np.dtype(entry.dtype), "r", shape=tuple(entry.shape))
+            if zlib.crc32(array.view(np.uint8).data) != entry.checksum:
+                raise ValueError("its checksum differs")
+        except (OSError, ValueError, TypeError) as error:
+            log.warning("%s is damaged (%s): computed again", folder, error)
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+        os.utime(folder)
+        return Split(array, getattr(self.data, split).labels), entry.seconds
+
+    def _compute_once(self, split: str, cut: Cut) -> tuple[Split, float]:
+        folder = self._folder(split, cut)
+        with FileLock(f"{folder}.lock"):
+            if (found := self._load(split, cut)) is not None:  # another process was faster
+                return found
+            unfinished = folder.with_suffix(".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was killed
+            unfinished.mkdir()
+            try:
+                self._write(split, cut, unfinished)
+                unfinished.rename(folder)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+        self._evict(keep=folder)
+        found = self._load(split, cut)
+        if found is None:
+            raise OSError(f"{folder} cannot be read back")
+        return found
+
+    def _write(self, split: str, cut: Cut, folder: Path) -> None:
+        started = time.perf_counter()
+        below, images, seconds = self._nearest(split, cut)
+        lower = between(self.model, below, cut)
+        checksum, count, sample = 0, 0, np.empty(0)
+        batches = ordered_batches(images, BATCH)
+        title = f"frozen layers: {split} images to {cut.name}"
+        with (folder / "activations").open("wb") as file:
+            for batch, _ in progress(batches, title, len(images) // BATCH + 1):
+                sample = np.ascontiguousarray(lower.predict_on_batch(batch))
+                content = sample.view(np.uint8).data
+                checksum = zlib.crc32(content, checksum)
+                file.write(content)
+                count += len(sample)
+        total = seconds + time.perf_counter() - started
+        entry = _Entry([count, *sample.shape[1:]], sample.dtype.name, checksum, total)
+        (folder / "entry.json").write_text(json.dumps(asdict(entry)))
+
+    def _nearest(self, split: str, cut: Cut) -> tuple[Cut, Split, float]:
+        """The nearest cut below that is in the cache, or the images themselves, and what it cost."""
+        order = Cut.bottom_up(self.config.model)
+        for lower in reversed(order[1 : order.index(cut)]):
+            if (found := self._load(split, lower)) is not None:
+                return lower, *found
+        return order[0], getattr(self.data, split), 0.0
+
+    def _evict(self, keep: Path) -> None:
+        """Remove the least recently used entries until the rest fits `features.max_gb`."""
+        entries = sorted(self._entries(), key=lambda folder: folder.stat().st_mtime, reverse=True)
+        room = self.config.features.max_gb * 1e9
+        for folder in [keep, *(folder for folder in entries if folder != keep)]:
+            room -= (folder / "activations").stat().st_size
+            if room < 0 and folder != keep:
+                log.info("%s makes room in the cache of frozen layers (features.max_gb)", folder.name)
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _entries(self) -> Iterator[Path]:
+        return (file.parent for file in self.root.glob("*/entry.json"))
