@@ -20,6 +20,7 @@ import numpy as np
 from filelock import FileLock
 
 from beans_exp.data import Data
+from beans_exp.data.augmentation import are_countable, in_version, versions
 from beans_exp.data.batches import ordered_batches
 from beans_exp.data.prepared import Split, cache_root
 from beans_exp.data.source import text_digest
@@ -40,7 +41,8 @@ log = logging.getLogger("beans_exp")
 class Features:
     """Activations at a cut in place of images, and the seconds that they cost when they were made."""
 
-    train: Split
+    train: list[Split]
+    """The training split in each of the versions that flips and quarter turns make of it."""
     validation: Split
     seconds: float
 
@@ -48,22 +50,37 @@ class Features:
 def frozen_features(model: keras.Model, data: Data, config: Config, blocks: int) -> Features | None:
     """Return the activations under the top `blocks` blocks, or None where each epoch has to pass the whole model.
 
-    None without a pre-trained base, with `features.cache=off`, with nothing frozen, with augmented images, and, with a
-    warning, where the disk is full.
+    None without a pre-trained base, with `features.cache=off`, with nothing frozen, where augmentation makes ever
+    new images, and, with a warning, where the disk is full.
     """
     cut = Cut.below(config.model, blocks) if config.model.pretrained else None
     if cut is None or cut.name == "image" or config.features.cache == "off":
         return None
-    if config.reg.augment:
-        log.info("reg.augment changes the images: frozen layers are computed anew in each epoch")
+    if not are_countable(config.reg.augment):
+        log.info("reg.augment makes ever new images: frozen layers are computed anew in each epoch")
         return None
     try:
         cache = _Cache(model, config, data)
-        splits = {split: cache.activations(split, cut) for split in ("train", "validation")}
+        made = [cache.activations(Part("train", version), cut) for version in versions(config.reg.augment)]
+        validation = cache.activations(Part("validation"), cut)
     except OSError as error:
         log.warning("frozen layers are not cached (%s): each epoch computes them anew", error)
         return None
-    return Features(splits["train"][0], splits["validation"][0], sum(seconds for _, seconds in splits.values()))
+    seconds = sum(seconds for _, seconds in [*made, validation])
+    return Features([train for train, _ in made], validation[0], seconds)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What an entry holds the activations of: a split, in one version of its images."""
+
+    split: str
+    version: tuple[bool, bool, bool] = (False, False, False)
+
+    @property
+    def name(self) -> str:
+        """`train`, or `train-110` for its images transposed with their rows reversed."""
+        return "-".join([self.split, *(["".join(str(int(bit)) for bit in self.version)] if any(self.version) else [])])
 
 
 @dataclass(frozen=True)
@@ -86,10 +103,10 @@ class _Cache:
         self.root = Path(config.features.dir).expanduser() if config.features.dir else cache_root(None) / "features"
         self.root.mkdir(parents=True, exist_ok=True)
 
-    def activations(self, split: str, cut: Cut) -> tuple[Split, float]:
-        """Return `split` at `cut` and its seconds, computing first the lower cuts that the sweep will need."""
+    def activations(self, part: Part, cut: Cut) -> tuple[Split, float]:
+        """Return `part` at `cut` and its seconds, computing first the lower cuts that the sweep will need."""
         for wanted in self._wanted(cut):
-            found = self._load(split, wanted) or self._compute_once(split, wanted)
+            found = self._load(part, wanted) or self._compute_once(part, wanted)
         return found
 
     def _wanted(self, cut: Cut) -> list[Cut]:
@@ -98,25 +115,19 @@ class _Cache:
         planned = {Cut.below(self.config.model, blocks) for blocks in self.config.features.blocks}
         return [lower for lower in order[: order.index(cut)] if lower in planned and lower.name != "image"] + [cut]
 
-    def _folder(self, split: str, cut: Cut) -> Path:
+    def _folder(self, part: Part, cut: Cut) -> Path:
         data = self.config.data
         name = f"{self.config.model.top_block}-pooled" if cut.name == "pooling" else cut.name
-        part = (data.train_fraction, self.config.seed) if data.train_fraction < 1 and split == "train" else ()
-        what = (
-            FEATURES_VERSION,
-            weights_digest(self.config.model),
-            self.data.source.digest,
-            split,
-            data.image_size,
-            *part,
-        )
+        drawn = (data.train_fraction, self.config.seed) if data.train_fraction < 1 and part.split == "train" else ()
+        images = (self.data.source.digest, part.name, data.image_size, *drawn)
+        what = (FEATURES_VERSION, weights_digest(self.config.model), *images)
         software = tuple(version(name) for name in ("keras", "tensorflow"))
         key = text_digest((*what, name, keras.config.dtype_policy().name, *software))
-        return self.root / f"{name}-{split}-{key[:16]}"
+        return self.root / f"{name}-{part.name}-{key[:16]}"
 
-    def _load(self, split: str, cut: Cut) -> tuple[Split, float] | None:
+    def _load(self, part: Part, cut: Cut) -> tuple[Split, float] | None:
         """Return a whole entry, which is then the most recently used, or None; a damaged one is removed."""
-        folder = self._folder(split, cut)
+        folder = self._folder(part, cut)
         if not folder.is_dir():
             return None
         try:
@@ -129,36 +140,37 @@ class _Cache:
             shutil.rmtree(folder, ignore_errors=True)
             return None
         os.utime(folder)
-        return Split(array, getattr(self.data, split).labels), entry.seconds
+        return Split(array, getattr(self.data, part.split).labels), entry.seconds
 
-    def _compute_once(self, split: str, cut: Cut) -> tuple[Split, float]:
-        folder = self._folder(split, cut)
+    def _compute_once(self, part: Part, cut: Cut) -> tuple[Split, float]:
+        folder = self._folder(part, cut)
         with FileLock(f"{folder}.lock"):
-            if (found := self._load(split, cut)) is not None:  # another process was faster
+            if (found := self._load(part, cut)) is not None:  # another process was faster
                 return found
             unfinished = folder.with_suffix(".unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was killed
             unfinished.mkdir()
             try:
-                self._write(split, cut, unfinished)
+                self._write(part, cut, unfinished)
                 unfinished.rename(folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
         self._evict(keep=folder)
-        found = self._load(split, cut)
+        found = self._load(part, cut)
         if found is None:
             raise OSError(f"{folder} cannot be read back")
         return found
 
-    def _write(self, split: str, cut: Cut, folder: Path) -> None:
+    def _write(self, part: Part, cut: Cut, folder: Path) -> None:
         started = time.perf_counter()
-        below, images, seconds = self._nearest(split, cut)
+        below, images, seconds = self._nearest(part, cut)
         lower = between(self.model, below, cut)
         checksum, count, sample = 0, 0, np.empty(0)
         batches = ordered_batches(images, BATCH)
-        title = f"frozen layers: {split} images to {cut.name}"
+        title = f"frozen layers: {part.name} images to {cut.name}"
         with (folder / "activations").open("wb") as file:
             for batch, _ in progress(batches, title, len(images) // BATCH + 1):
+                batch = in_version(batch.numpy(), part.version) if below.name == "image" else batch
                 sample = np.ascontiguousarray(lower.predict_on_batch(batch))
                 content = sample.view(np.uint8).data
                 checksum = zlib.crc32(content, checksum)
@@ -168,13 +180,13 @@ class _Cache:
         entry = _Entry([count, *sample.shape[1:]], sample.dtype.name, checksum, total)
         (folder / "entry.json").write_text(json.dumps(asdict(entry)))
 
-    def _nearest(self, split: str, cut: Cut) -> tuple[Cut, Split, float]:
+    def _nearest(self, part: Part, cut: Cut) -> tuple[Cut, Split, float]:
         """The nearest cut below that is in the cache, or the images themselves, and what it cost."""
         order = Cut.bottom_up(self.config.model)
         for lower in reversed(order[1 : order.index(cut)]):
-            if (found := self._load(split, lower)) is not None:
+            if (found := self._load(part, lower)) is not None:
                 return lower, *found
-        return order[0], getattr(self.data, split), 0.0
+        return order[0], getattr(self.data, part.split), 0.0
 
     def _evict(self, keep: Path) -> None:
         """Remove the least recently used entries until the rest fits `features.max_gb`."""

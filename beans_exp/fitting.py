@@ -36,7 +36,7 @@ class _Fitted(keras.Model):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> tf.Tensor:
-        logits, *auxiliary = y_pred
+        logits, *auxiliary = _as_list(y_pred)
         total = super().compute_loss(x, y, logits, sample_weight, training)
         if training:
             for other in auxiliary:
@@ -44,7 +44,7 @@ class _Fitted(keras.Model):
         return total
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, tf.Tensor]:
-        return super().compute_metrics(x, y, y_pred[0], sample_weight)
+        return super().compute_metrics(x, y, _as_list(y_pred)[0], sample_weight)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         if self.microbatch is None:
@@ -77,5 +77,10 @@ class _Fitted(keras.Model):
             if metric.name == "loss":
                 metric.update_state(loss, sample_weight=tf.shape(images)[0])
             else:
-                metric.update_state(labels, outputs[0])
+                metric.update_state(labels, _as_list(outputs)[0])
         return tape.gradient(loss, self.trainable_weights)
+
+
+def _as_list(outputs: Any) -> list[tf.Tensor]:
+    """The outputs of a model, which Keras gives without their list where there is one."""
+    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]

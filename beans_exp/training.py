@@ -98,7 +98,8 @@ def fit_stage(model: keras.Model, data: Data, config: Config, stage: Stage, watc
     epochs = range(len(watch.history.epochs), len(watch.history.epochs) + stage.epochs)
     features = frozen_features(model, data, config, stage.blocks)
     watch.history.features_seconds += features.seconds if features else 0
-    inputs = features or data
+    train = features.train if features else data.train
+    validation = (features or data).validation
     set_trainable(model, config, stage.blocks)
     fitted = fitted_model(model, training_graph(model, config, stage.blocks, cached=bool(features)), config)
     fitted.compile(
@@ -108,8 +109,8 @@ def fit_stage(model: keras.Model, data: Data, config: Config, stage: Stage, watc
         jit_compile=False,  # XLA was measured to be slower than plain TensorFlow on CPUs
     )
     fitted.fit(
-        train_batches(inputs.train, trainer.batch_size, config.seed, epochs, config.reg.augment),
-        validation_data=ordered_batches(inputs.validation, trainer.microbatch or trainer.batch_size),
+        train_batches(train, trainer.batch_size, config.seed, epochs, config.reg.augment),
+        validation_data=ordered_batches(validation, trainer.microbatch or trainer.batch_size),
         initial_epoch=epochs.start,
         epochs=epochs.stop,
         steps_per_epoch=steps,

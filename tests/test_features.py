@@ -13,7 +13,7 @@ import pytest
 from beans_exp import features
 from beans_exp.data import Data, Source, Split
 from beans_exp.evaluation import evaluate
-from beans_exp.features import Features, frozen_features
+from beans_exp.features import Features, Part, frozen_features
 from beans_exp.models import build_model
 from beans_exp.models.inception import Cut, between
 from beans_exp.schema import Config, DataConfig, FeaturesConfig, FinetuneConfig, ModelConfig, RegConfig, TrainerConfig
@@ -68,10 +68,14 @@ def _of(model: keras.Model, data: Data, config: Config, blocks: int) -> Features
     return found
 
 
-def test_with_and_without_the_cache_training_gives_the_same_numbers(config: Config, data: Data) -> None:
+@pytest.mark.parametrize("augment", [[], ["flip", "turn"]])
+def test_with_and_without_the_cache_training_gives_the_same_numbers(
+    augment: list[str], config: Config, data: Data
+) -> None:
     outcomes = []
     for cache in ("off", "auto"):
         head_alone = replace(config, features=FeaturesConfig(cache, "cache"), finetune=FinetuneConfig())
+        head_alone = replace(head_alone, reg=RegConfig(augment=augment))
         configure(head_alone)
         model = build_model(head_alone, 3)
         history = train(model, data, head_alone, lambda epoch: None)
@@ -83,6 +87,7 @@ def test_with_and_without_the_cache_training_gives_the_same_numbers(config: Conf
         assert cached_history.selected.metrics[name] == pytest.approx(history.selected.metrics[name], abs=1e-4)
     assert "time/features_seconds" not in history.summary()
     assert cached_history.summary()["time/features_seconds"] > 0
+    assert len(_entries()) == (9 if augment else 2), "every version of the training images, and the validation images"
 
 
 def test_both_stages_read_the_cache_and_tune_the_block_above_it(config: Config, data: Data) -> None:
@@ -126,7 +131,7 @@ def test_a_deeper_cut_is_computed_from_the_nearest_one(
     again = _of(model, data, planned, 1)
     assert parts == bottom_up * 2, "nothing is computed twice"
     assert 0 < again.seconds < first.seconds
-    np.testing.assert_array_equal(_of(model, data, planned, 0).train.images, first.train.images)
+    np.testing.assert_array_equal(_of(model, data, planned, 0).train[0].images, first.train[0].images)
 
 
 def test_two_jobs_at_once_compute_an_entry_once(
@@ -135,9 +140,9 @@ def test_two_jobs_at_once_compute_an_entry_once(
     computed: list[str] = []
     write = features._Cache._write
 
-    def count(cache: features._Cache, split: str, cut: Cut, folder: Path) -> None:
-        computed.append(split)
-        write(cache, split, cut, folder)
+    def count(cache: features._Cache, part: Part, cut: Cut, folder: Path) -> None:
+        computed.append(part.name)
+        write(cache, part, cut, folder)
 
     monkeypatch.setattr(features._Cache, "_write", count)
     jobs = [threading.Thread(target=frozen_features, args=(model, data, config, 2)) for _ in range(2)]
@@ -162,10 +167,10 @@ def _flip_a_bit(file: Path) -> None:
 def test_a_damaged_entry_is_computed_again(
     damage: Callable[[Path], None], model: keras.Model, data: Data, config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = np.array(_of(model, data, config, 2).train.images)
+    first = np.array(_of(model, data, config, 2).train[0].images)
     (file,) = Path("cache").glob("mixed1-train-*/activations")
     damage(file)
-    np.testing.assert_array_equal(_of(model, data, config, 2).train.images, first)
+    np.testing.assert_array_equal(_of(model, data, config, 2).train[0].images, first)
     assert "is damaged" in caplog.text
 
 
@@ -208,7 +213,7 @@ def test_what_cannot_be_cached_is_not(
     caplog.set_level(logging.INFO)
     changed = change(config)
     assert frozen_features(model, data, changed, 1) is None
-    assert ("reg.augment changes the images" in caplog.text) == bool(changed.reg.augment)
+    assert ("reg.augment makes ever new images" in caplog.text) == (changed.reg.augment == ["zoom"])
     assert not Path("cache").exists()
 
 

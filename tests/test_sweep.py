@@ -128,7 +128,7 @@ def test_a_job_that_fails_costs_itself_alone(program: Program) -> None:
     words = ["-m", *TINY, "trainer.epochs=1", "trainer.optimizer=sgd", "trainer.learning_rate=1e38,0.01"]
     ended = program(*words)
     assert ended.returncode == 1
-    assert "trainer.learning_rate=1e38: the loss became" in ended.stdout
+    assert "trainer.learning_rate=1e+38: the loss became" in ended.stdout
     assert "Traceback" not in ended.stdout + ended.stderr
     client = mlflow.MlflowClient(f"sqlite:///{Path('mlruns/mlflow.db').resolve()}")
     experiment = client.get_experiment_by_name("beans_exp")

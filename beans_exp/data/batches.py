@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from beans_exp.data.augmentation import augment
+from beans_exp.data.augmentation import augment, draw_version
 from beans_exp.data.prepared import Split
 
 
@@ -24,21 +24,26 @@ def stratified(split: Split, fraction: float, seed: int) -> Split:
 
 
 def train_batches(
-    split: Split, batch_size: int, seed: int, epochs: range, kinds: Sequence[str] = ()
+    splits: Split | Sequence[Split], batch_size: int, seed: int, epochs: range, kinds: Sequence[str] = ()
 ) -> tf.data.Dataset:
     """Return the batches of all `epochs` in a row, each epoch shuffled anew and augmented by `kinds`.
 
-    Yields (images float32 (b, S, S, 3) in 0..255, labels int64 (b,)); a batch never crosses an epoch's end.
+    `splits` is a split of images, or the split in each of `versions(kinds)`, of which one is drawn for each image and
+    epoch. Yields (images float32 (b, S, S, 3) in 0..255, labels int64 (b,)); a batch never crosses an epoch's end.
     """
-    count = len(split)
+    made = [splits] if isinstance(splits, Split) else splits
+    count = len(made[0])
 
     def order(epoch: tf.Tensor) -> tf.data.Dataset:
         shuffled = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), (seed, epoch))
         return tf.data.Dataset.from_tensor_slices(shuffled).batch(batch_size).map(lambda index: (epoch, index))
 
     def batch(epoch: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        images, labels = _gather(split, index)
-        return augment(images, index, kinds, seed, epoch), labels
+        if len(made) == 1:
+            images, labels = _gather(made[0], index)
+            return augment(images, index, kinds, seed, epoch), labels
+        drawn = tf.map_fn(lambda place: draw_version(place, kinds, seed, epoch), index, fn_output_signature=tf.int32)
+        return _gather_versions(made, index, drawn)
 
     places = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(order)
     return untuned(places.map(batch, num_parallel_calls=2).prefetch(2))
@@ -71,3 +76,14 @@ def _gather(split: Split, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     images = tf.numpy_function(lambda places: split.images[places], (index,), tf.as_dtype(split.images.dtype))
     images.set_shape((None, *split.images.shape[1:]))
     return images, tf.gather(split.labels, index)
+
+
+def _gather_versions(made: Sequence[Split], index: tf.Tensor, drawn: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The activations at `index`, each from the version that was `drawn` for it, and their labels."""
+
+    def read(places: np.ndarray, which: np.ndarray) -> np.ndarray:
+        return np.stack([made[version].images[place] for place, version in zip(places, which, strict=True)])
+
+    activations = tf.numpy_function(read, (index, drawn), tf.as_dtype(made[0].images.dtype))
+    activations.set_shape((None, *made[0].images.shape[1:]))
+    return activations, tf.gather(made[0].labels, index)

@@ -24,7 +24,7 @@ def launch(plan: Plan, launcher: Launcher, config: DictConfig) -> tuple[Sequence
     uri = store_uri(plan.tracking)
     experiment_id = open_store(uri, plan.tracking.experiment)
     with FileLock(_sweep_folder(config, plan) / ".lock"):
-        parent = open_parent(uri, experiment_id, plan.id, plan.name)
+        parent = open_parent(uri, experiment_id, plan.id, " ".join(config.hydra.overrides.task)[:250])
     logging.getLogger(type(launcher).__module__).setLevel(logging.WARNING)  # it would print the settled overrides
     jobs = [_job_overrides(plan, job, uri, parent.run_id) for job in plan.jobs]
     returns: Sequence[JobReturn] = []

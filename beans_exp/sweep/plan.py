@@ -57,12 +57,6 @@ class Plan:
         return sorted(heads | {config.finetune.blocks for config in alike if config.finetune.blocks})
 
     @property
-    def name(self) -> str:
-        """What the jobs have in common, then how many they are."""
-        common = [word for word in self.jobs[0].overrides if all(word in job.overrides for job in self.jobs)]
-        return " ".join([*common, f"({len(self.jobs)} jobs)"])
-
-    @property
     def id(self) -> str:
         """Equal for equal sets of jobs in the same experiment: the same command finds its sweep again."""
         fingerprints = sorted(job.fingerprint for job in self.jobs)

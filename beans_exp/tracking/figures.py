@@ -22,7 +22,7 @@ def curves(epochs: Sequence[dict[str, float]], selected: int) -> Figure:
         _curve(axes, epochs, metric)
         _mark_boundary(axes, epochs)
         axes.axvline(selected, color="0.6", linewidth=0.8, linestyle=":", label=f"tested epoch ({selected})")
-    figure.axes[1].legend(loc="lower right", frameon=False)
+    figure.axes[1].legend(loc="lower center", frameon=False)
     return figure
 
 
