@@ -9,11 +9,12 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from beans_exp.data import source
-from beans_exp.errors import BeansExpError
+from beans_exp.errors import BeansExpError, ConfigError
 from beans_exp.fingerprint import fingerprint
 from beans_exp.precision import resolve_precision
 from beans_exp.schema import Config, check, reduce, to_config
 
+SWEEPERS = "hydra_plugins.beans_exp."
 SWEEPER_KEYS = ("sweep.", "tracking.uri=", "features.blocks=")
 """Overrides that a sweeper adds; they are no choice of the user's."""
 
@@ -27,6 +28,13 @@ class CheckRun(Callback):
             checked = single_config(config)
             config.sweep.fingerprint = fingerprint(checked, source(checked.data))
 
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Refuse a sweeper that does not plan: its jobs would have no parent, no names and no rules."""
+        with errors_as_messages():
+            if not config.hydra.sweeper._target_.startswith(SWEEPERS):
+                sweeper = config.hydra.runtime.choices["hydra/sweeper"]
+                raise ConfigError(f"hydra/sweeper={sweeper}: must be grid, which plans the jobs as one sweep")
+
 
 def single_config(composed: DictConfig) -> Config:
     """The configuration of a single run; an option that cannot act is an error."""
@@ -34,10 +42,7 @@ def single_config(composed: DictConfig) -> Config:
 
 
 def job_config(composed: DictConfig) -> Config:
-    """The configuration of one job of a sweep: reduced to what it means, as the sweeper planned it.
-
-    Raises ConfigError under a sweeper that does not plan.
-    """
+    """The configuration of one job of a sweep: reduced to what it means, as the sweeper planned it."""
     config, _ = reduce(to_config(composed))
     return resolve_precision(config)
 

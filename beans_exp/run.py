@@ -22,7 +22,9 @@ def run(config: Config, overrides: Sequence[str] = ()) -> Objective:
     """Train, test and save what `config` says; return its objective (a list where several are named).
 
     A finished run that is the same is reused, unless `if_exists=rerun`. `overrides` are the words of the command line,
-    kept with the run. Raises BeansExpError for bad data, a store that cannot be used, or a loss that diverged.
+    kept with the run. `time/total_seconds` ends before the model is saved.
+
+    Raises BeansExpError for bad data, a store that cannot be used, or a loss that diverged.
     """
     started = time.perf_counter()
     reset_peak_memory()

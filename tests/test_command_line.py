@@ -67,6 +67,7 @@ def test_a_wrong_word_is_one_message(
     [
         (["model=lenet", "finetune=none,top2,top3"], "acts at no point of the grid"),
         (["reg=l1,l3"], "Could not find 'reg/l3'"),
+        (["hydra/sweeper=basic", "reg=l1,l2"], "hydra/sweeper=basic: must be grid"),
         (["reg.dropout=0.1,1.5"], "reg.dropout=1.5: must be"),
         (["kernel.size=3,200"], "kernel.size=200"),
     ],
