@@ -25,6 +25,7 @@ option_help.register()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up notes are not ours
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # twice as fast on CPUs where TensorFlow leaves it off
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
 
 @hydra.main(version_base="1.3", config_path=str(schema.CONF), config_name="config")
@@ -46,7 +47,7 @@ def _run_composed(composed: DictConfig) -> float | list[float]:
 
 def _quiet_libraries() -> None:
     """Keep the libraries' notes on their own work out of the log."""
-    for name in ("absl", "mlflow", "alembic", "matplotlib"):
+    for name in ("absl", "alembic", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each run traces its own functions
 
