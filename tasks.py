@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The project's tasks; needs nothing but Python 3.11 or newer and makes the environment by itself.
+"""The project's tasks; needs nothing but Python 3.11 to 3.13 and makes the environment by itself.
 
     python3 tasks.py demo     install, then a small grid on drawn leaves, offline
     python3 tasks.py check    install, then everything that CI runs: lint, types, layers, test
@@ -23,9 +23,10 @@ DEMO = ["-m", "beans_exp", "-m", "model=lenet", "reg=l1,l2,dropout", "data=synth
 def setup(*groups: str) -> None:
     """Make the environment and install the project with the dependency `groups`, unless that is done already."""
     stamp = VENV / f"installed-{'-'.join(groups) or 'plain'}"
+    everything = VENV / "installed-dev"
     content = b"".join((ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
     digest = hashlib.sha256(content).hexdigest()
-    if stamp.is_file() and stamp.read_text() == digest:
+    if any(file.is_file() and file.read_text() == digest for file in (stamp, everything)):
         return
     if not PYTHON.is_file():
         create_environment()
@@ -88,9 +89,10 @@ def test(*words: str) -> None:
     run("-m", "pytest", *words)
 
 
-def check() -> None:
-    for task in (lint, types, layers, test):
+def check(*words: str) -> None:
+    for task in (lint, types, layers):
         task()
+    test(*words)
 
 
 def lock(*words: str) -> None:
@@ -106,8 +108,8 @@ TASKS = {task.__name__: task for task in (demo, check, setup, lint, types, layer
 
 
 def main() -> None:
-    if sys.version_info < (3, 11):
-        sys.exit(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}")
+    if not (3, 11) <= sys.version_info < (3, 14):
+        sys.exit(f"Python 3.11, 3.12 or 3.13 is needed; this is {sys.version.split()[0]}")
     name, *words = sys.argv[1:] or ["help"]
     if name not in TASKS:
         sys.exit(__doc__)

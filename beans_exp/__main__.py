@@ -34,8 +34,6 @@ def _run_composed(composed: DictConfig) -> float | list[float]:
     with _silent_stderr():  # TensorFlow is imported here, once the configuration is known to be good
         from beans_exp.run import run
 
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _exit_on_signal)
     overrides = chosen(list(HydraConfig.get().overrides.task))
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         config = job_config(composed)
@@ -73,10 +71,12 @@ def _exit_on_signal(number: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """Compose what the command line says, and run it."""
-    with errors_as_messages():
-        schema.require_options(sys.argv[1:])
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _exit_on_signal)
     _quiet_libraries()
-    _run_composed()
+    with errors_as_messages():
+        sys.argv[1:] = schema.checked_options(sys.argv[1:])
+        _run_composed()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Between Hydra and `run`: a composed configuration becomes one that can be run, and errors become messages."""
 
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
@@ -24,13 +26,16 @@ class CheckRun(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Set `sweep.fingerprint`, which names the output folder."""
-        with errors_as_messages():
+        with errors_as_messages(), every_error_ends_the_program():
+            _refuse_chdir(config)
             checked = single_config(config)
             config.sweep.fingerprint = fingerprint(checked, source(checked.data))
+            _make_folder(Path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse a sweeper that does not plan: its jobs would have no parent, no names and no rules."""
-        with errors_as_messages():
+        with errors_as_messages(), every_error_ends_the_program():
+            _refuse_chdir(config)
             if not config.hydra.sweeper._target_.startswith(SWEEPERS):
                 sweeper = config.hydra.runtime.choices["hydra/sweeper"]
                 raise ConfigError(f"hydra/sweeper={sweeper}: must be grid, which plans the jobs as one sweep")
@@ -47,9 +52,34 @@ def job_config(composed: DictConfig) -> Config:
     return resolve_precision(config)
 
 
-def chosen(overrides: list[str]) -> list[str]:
+def chosen(overrides: Iterable[str]) -> list[str]:
     """The overrides that the user chose, without what a sweeper adds."""
     return [word for word in overrides if not word.startswith(SWEEPER_KEYS)]
+
+
+def _refuse_chdir(config: DictConfig) -> None:
+    if config.hydra.job.chdir:
+        rule = "false: the store and relative paths belong to the folder where the command starts"
+        raise ConfigError(f"hydra.job.chdir=true: must be {rule}")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BeansExpError(f"the output folder {folder} cannot be made ({error}). Set hydra.run.dir") from error
+
+
+@contextmanager
+def every_error_ends_the_program() -> Iterator[None]:
+    """Hydra takes an exception of a callback for a warning and goes on: show it, and do not."""
+    try:
+        yield
+    except BeansExpError:
+        raise
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
 
 
 @contextmanager

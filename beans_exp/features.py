@@ -22,9 +22,10 @@ from filelock import FileLock
 from beans_exp.data import Data
 from beans_exp.data.augmentation import are_countable, in_version, versions
 from beans_exp.data.batches import ordered_batches
-from beans_exp.data.prepared import Split, cache_root
+from beans_exp.data.prepared import PREPARED_VERSION, Split, cache_root
 from beans_exp.data.source import text_digest
 from beans_exp.models.inception import Cut, between
+from beans_exp.paths import user_path
 from beans_exp.progress import progress
 from beans_exp.schema import Config
 from beans_exp.weights import weights_digest
@@ -39,12 +40,12 @@ log = logging.getLogger("beans_exp")
 
 @dataclass(frozen=True)
 class Features:
-    """Activations at a cut in place of images, and the seconds that they cost when they were made."""
+    """Activations at a cut in place of images, and what each entry that they rest on cost, in seconds, when made."""
 
     train: list[Split]
     """The training split in each of the versions that flips and quarter turns make of it."""
     validation: Split
-    seconds: float
+    costs: dict[str, float]
 
 
 def frozen_features(model: keras.Model, data: Data, config: Config, blocks: int) -> Features | None:
@@ -66,8 +67,8 @@ def frozen_features(model: keras.Model, data: Data, config: Config, blocks: int)
     except OSError as error:
         log.warning("frozen layers are not cached (%s): each epoch computes them anew", error)
         return None
-    seconds = sum(seconds for _, seconds in [*made, validation])
-    return Features([train for train, _ in made], validation[0], seconds)
+    costs = {name: seconds for _, entry in [*made, validation] for name, seconds in entry.items()}
+    return Features([train for train, _ in made], validation[0], costs)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ class _Entry:
     shape: list[int]
     dtype: str
     checksum: int
-    seconds: float
+    costs: dict[str, float]
+    """Seconds by the name of each entry that was computed for this one, its own included."""
 
 
 class _Cache:
@@ -100,19 +102,20 @@ class _Cache:
         self.model = model
         self.config = config
         self.data = data
-        self.root = Path(config.features.dir).expanduser() if config.features.dir else cache_root(None) / "features"
+        self.root = user_path(config.features.dir) if config.features.dir else cache_root(None) / "features"
         self.root.mkdir(parents=True, exist_ok=True)
 
-    def activations(self, part: Part, cut: Cut) -> tuple[Split, float]:
-        """Return `part` at `cut` and its seconds, computing first the lower cuts that the sweep will need."""
+    def activations(self, part: Part, cut: Cut) -> tuple[Split, dict[str, float]]:
+        """Return `part` at `cut` and its costs, computing first the lower cuts that the sweep will need."""
         for wanted in self._wanted(cut):
             found = self._load(part, wanted) or self._compute_once(part, wanted)
         return found
 
     def _wanted(self, cut: Cut) -> list[Cut]:
-        """The cuts that this sweep needs, bottom up, ending with `cut`: each is computed from the one before."""
+        """The cuts that this run and its sweep need, bottom up to `cut`: each is computed from the one before."""
         order = Cut.bottom_up(self.config.model)
-        planned = {Cut.below(self.config.model, blocks) for blocks in self.config.features.blocks}
+        depths = {*self.config.features.blocks, self.config.finetune.blocks}
+        planned = {Cut.below(self.config.model, blocks) for blocks in depths if blocks}
         return [lower for lower in order[: order.index(cut)] if lower in planned and lower.name != "image"] + [cut]
 
     def _folder(self, part: Part, cut: Cut) -> Path:
@@ -120,12 +123,12 @@ class _Cache:
         name = f"{self.config.model.top_block}-pooled" if cut.name == "pooling" else cut.name
         drawn = (data.train_fraction, self.config.seed) if data.train_fraction < 1 and part.split == "train" else ()
         images = (self.data.source.digest, part.name, data.image_size, *drawn)
-        what = (FEATURES_VERSION, weights_digest(self.config.model), *images)
+        what = (FEATURES_VERSION, PREPARED_VERSION, weights_digest(self.config.model), *images)
         software = tuple(version(name) for name in ("keras", "tensorflow"))
         key = text_digest((*what, name, keras.config.dtype_policy().name, *software))
         return self.root / f"{name}-{part.name}-{key[:16]}"
 
-    def _load(self, part: Part, cut: Cut) -> tuple[Split, float] | None:
+    def _load(self, part: Part, cut: Cut) -> tuple[Split, dict[str, float]] | None:
         """Return a whole entry, which is then the most recently used, or None; a damaged one is removed."""
         folder = self._folder(part, cut)
         if not folder.is_dir():
@@ -140,9 +143,9 @@ class _Cache:
             shutil.rmtree(folder, ignore_errors=True)
             return None
         os.utime(folder)
-        return Split(array, getattr(self.data, part.split).labels), entry.seconds
+        return Split(array, getattr(self.data, part.split).labels), entry.costs
 
-    def _compute_once(self, part: Part, cut: Cut) -> tuple[Split, float]:
+    def _compute_once(self, part: Part, cut: Cut) -> tuple[Split, dict[str, float]]:
         folder = self._folder(part, cut)
         with FileLock(f"{folder}.lock"):
             if (found := self._load(part, cut)) is not None:  # another process was faster
@@ -163,7 +166,7 @@ class _Cache:
 
     def _write(self, part: Part, cut: Cut, folder: Path) -> None:
         started = time.perf_counter()
-        below, images, seconds = self._nearest(part, cut)
+        below, images, costs = self._nearest(part, cut)
         lower = between(self.model, below, cut)
         checksum, count, sample = 0, 0, np.empty(0)
         batches = ordered_batches(images, BATCH)
@@ -176,17 +179,17 @@ class _Cache:
                 checksum = zlib.crc32(content, checksum)
                 file.write(content)
                 count += len(sample)
-        total = seconds + time.perf_counter() - started
-        entry = _Entry([count, *sample.shape[1:]], sample.dtype.name, checksum, total)
+        costs |= {self._folder(part, cut).name: time.perf_counter() - started}
+        entry = _Entry([count, *sample.shape[1:]], sample.dtype.name, checksum, costs)
         (folder / "entry.json").write_text(json.dumps(asdict(entry)))
 
-    def _nearest(self, part: Part, cut: Cut) -> tuple[Cut, Split, float]:
+    def _nearest(self, part: Part, cut: Cut) -> tuple[Cut, Split, dict[str, float]]:
         """The nearest cut below that is in the cache, or the images themselves, and what it cost."""
         order = Cut.bottom_up(self.config.model)
         for lower in reversed(order[1 : order.index(cut)]):
             if (found := self._load(part, lower)) is not None:
                 return lower, *found
-        return order[0], getattr(self.data, part.split), 0.0
+        return order[0], getattr(self.data, part.split), {}
 
     def _evict(self, keep: Path) -> None:
         """Remove the least recently used entries until the rest fits `features.max_gb`."""

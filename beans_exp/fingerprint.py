@@ -37,7 +37,7 @@ def _deciding(config: Config, source: Source) -> dict[str, Any]:
             "train_fraction": config.data.train_fraction,
         },
         "model": asdict(config.model) | {"weights": weights_digest(config.model)},
-        "reg": _unlabelled(asdict(config.reg)),
+        "reg": _unlabelled(asdict(config.reg)) | {"augment": sorted(config.reg.augment)},
         "kernel": _unlabelled(asdict(config.kernel)),
         "finetune": _unlabelled(asdict(config.finetune)),
         "trainer": trainer,

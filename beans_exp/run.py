@@ -52,5 +52,5 @@ def run(config: Config, overrides: Sequence[str] = ()) -> Objective:
 
 
 def _objective(config: Config, metrics: dict[str, float]) -> Objective:
-    values = [metrics[name] for name in config.objective.metrics]
+    values = [float(metrics[name]) for name in config.objective.metrics]
     return values if isinstance(config.objective.name, list) else values[0]

@@ -46,8 +46,8 @@ class History:
 
     select: str
     epochs: list[Epoch] = field(default_factory=list)
-    features_seconds: float = 0.0
-    """What the activations that training read cost when they were made."""
+    features_costs: dict[str, float] = field(default_factory=dict)
+    """Seconds that each entry of cached activations cost when it was made."""
 
     @property
     def best(self) -> Epoch:
@@ -64,7 +64,8 @@ class History:
         best, chosen = self.best, self.selected.metrics
         gap = chosen["train/accuracy"] - chosen["val/accuracy"]
         figures = {"best/val_accuracy": best.metrics["val/accuracy"], "best/epoch": best.step, "gap/accuracy": gap}
-        return figures | ({"time/features_seconds": self.features_seconds} if self.features_seconds else {})
+        costs = sum(self.features_costs.values())
+        return figures | ({"time/features_seconds": costs} if costs else {})
 
 
 def train(model: keras.Model, data: Data, config: Config, on_epoch: Callable[[Epoch], None]) -> History:
@@ -97,7 +98,7 @@ def fit_stage(model: keras.Model, data: Data, config: Config, stage: Stage, watc
     steps = math.ceil(len(data.train) / trainer.batch_size)
     epochs = range(len(watch.history.epochs), len(watch.history.epochs) + stage.epochs)
     features = frozen_features(model, data, config, stage.blocks)
-    watch.history.features_seconds += features.seconds if features else 0
+    watch.history.features_costs |= features.costs if features else {}
     train = features.train if features else data.train
     validation = (features or data).validation
     set_trainable(model, config, stage.blocks)

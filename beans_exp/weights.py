@@ -1,10 +1,12 @@
 """Pre-trained weights of the Inception base: found and named before TensorFlow is imported."""
 
 import hashlib
+import os
 import socket
 from pathlib import Path
 
 from beans_exp.errors import DataError
+from beans_exp.paths import user_path
 from beans_exp.schema import ModelConfig
 
 IMAGENET_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -32,7 +34,7 @@ def weights_digest(model: ModelConfig) -> str | None:
     if model.weights == "imagenet":
         _require_imagenet()
         return "imagenet"
-    file = Path(model.weights).expanduser()
+    file = user_path(model.weights)
     try:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -41,7 +43,7 @@ def weights_digest(model: ModelConfig) -> str | None:
 
 
 def _require_imagenet() -> None:
-    file = Path("~/.keras/models").expanduser() / IMAGENET_FILE
+    file = user_path(os.environ.get("KERAS_HOME") or "~/.keras") / "models" / IMAGENET_FILE
     if file.is_file():
         return
     try:

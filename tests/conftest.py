@@ -30,7 +30,9 @@ schema.register()
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test works in a folder of its own, with caches of its own; only the test's own variables count."""
+    """Each test works in a folder of its own, with caches of its own and without the variables of whoever runs it."""
+    for name in ("TFDS_DATA_DIR", "BEANS_EXP_INCEPTION_WEIGHTS", "KERAS_HOME", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")

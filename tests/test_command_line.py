@@ -49,6 +49,10 @@ WRONG = [
     (["objective.name=val/acc"], "did you mean val/accuracy?"),
     (["model=inception", "model.weights=nowhere.h5", "data=synthetic"], "nowhere.h5 cannot be read"),
     (["data=folder", "data.data_dir=nowhere"], "nowhere/train is missing"),
+    (["reg.l1=${nope}"], "'nope' not found"),
+    (["hydra.job.chdir=true", "data=synthetic"], "hydra.job.chdir=true: must be false"),
+    (["hydra.run.dir=/proc/nope", "data=synthetic"], "the output folder /proc/nope cannot be made"),
+    (["study=null", "reg.l1=-1"], "reg.l1=-1.0: must be"),
 ]
 
 
@@ -70,6 +74,10 @@ def test_a_wrong_word_is_one_message(
         (["hydra/sweeper=basic", "reg=l1,l2"], "hydra/sweeper=basic: must be grid"),
         (["reg.dropout=0.1,1.5"], "reg.dropout=1.5: must be"),
         (["kernel.size=3,200"], "kernel.size=200"),
+        (["reg=l1,null"], "reg=l1,null: must be one of"),
+        (["reg=glob(zz*)"], "the grid has no point"),
+        (["features.blocks=[1]", "reg=l1,l2"], "written by the sweeper"),
+        (["hydra.sweep.dir=/proc/nope", "reg=l1,l2"], "the output folder /proc/nope cannot be written"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -20,6 +20,8 @@ from beans_exp.training import History, Stage, configure, stage_optimizer, stage
 from beans_exp.weights import weights_digest, weights_name
 
 SIZE = 75
+SHARED_WEIGHTS = str(Path(os.environ.get("BEANS_EXP_INCEPTION_WEIGHTS", "none")).resolve())
+"""As it was when the tests began: each test runs without it."""
 SOURCE = Source("noise", "1", "0" * 64, ("a", "b", "c"), lambda _: iter(()))
 
 
@@ -289,10 +291,9 @@ def test_imagenet_weights_out_of_reach_say_so_at_once(monkeypatch: pytest.Monkey
 
 @pytest.fixture
 def shared_weights() -> str:
-    file = os.environ.get("BEANS_EXP_INCEPTION_WEIGHTS", "")
-    if not Path(file).is_file():
+    if not Path(SHARED_WEIGHTS).is_file():
         pytest.skip("BEANS_EXP_INCEPTION_WEIGHTS names no weights file")
-    return file
+    return SHARED_WEIGHTS
 
 
 def test_the_pretrained_weights_load_and_their_base_answers(shared_weights: str) -> None:

@@ -22,7 +22,9 @@ SMALL = [*TINY, "trainer=quick", "data.image_size=80", "trainer.epochs=1", "trac
 OURS = [command for command in COMMANDS if command.startswith("python -m beans_exp")]
 SHOWN = [command for command in OURS if "--help" in command or "--cfg" in command or "plan=true" in command]
 BY_ANOTHER_TEST = {
-    UI_COMMAND.format(uri="sqlite:///mlruns/mlflow.db"): "test_tracking starts the server by these words",
+    UI_COMMAND.format(
+        uri="sqlite:///mlruns/mlflow.db", artifacts="mlruns/artifacts"
+    ): "test_tracking starts the server by these words",
     "source .venv/bin/activate": "the shell's own",
     "python3 tasks.py demo": "test_the_demo below",
     "python3 tasks.py check": "what runs this test",

@@ -2,6 +2,10 @@
 
 import csv
 import io
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,13 +13,13 @@ import mlflow
 import pytest
 
 from beans_exp.errors import ConfigError
-from beans_exp.schema import Config
+from beans_exp.schema import Config, TrackingConfig
 from beans_exp.sweep.plan import Plan, Point, plan_grid
-from beans_exp.tracking.store import store_uri
+from beans_exp.tracking.store import open_store, store_uri
+from beans_exp.tracking.sweeps import Parent, open_parent
 from tests.conftest import TINY, Program
 
 Composed = Callable[..., Config]
-BASE = ["model.weights=base", "data=synthetic"]
 
 
 def _plan(composed: Composed, *points: list[str]) -> Plan:
@@ -122,6 +126,67 @@ def _require_found_again(program: Program, words: list[str], client: mlflow.Mlfl
     experiment_id = client.get_run(parent).info.experiment_id
     assert len(client.search_runs([experiment_id])) == 4
     assert {row["origin"] for row in _jobs(client, parent)} == {"reused"}
+
+
+@pytest.fixture
+def parent() -> Parent:
+    uri = store_uri(TrackingConfig())
+    return open_parent(uri, open_store(uri, "outcomes"), "sweep", "name")
+
+
+def _run(parent: Parent, status: str, before: bool) -> str:
+    """A run of the fingerprint `mark` that ended with `status`, `before` or after the parent was opened."""
+    started = (
+        int(parent.opened) + (-60_000 if before else 60_000) + len(parent.client.search_runs([parent.experiment_id]))
+    )
+    tags = {"beans.fingerprint": "mark", "beans.status": status}
+    run_id = parent.client.create_run(parent.experiment_id, start_time=started, tags=tags).info.run_id
+    parent.client.set_terminated(run_id, "FINISHED" if status == "finished" else "FAILED")
+    return run_id
+
+
+@pytest.mark.parametrize(
+    ("runs", "completed", "status", "trained"),
+    [
+        ([("finished", False)], [True], "finished", True),
+        ([("finished", True)], [True], "finished", False),
+        ([("finished", True), ("killed", True)], [True], "finished", False),
+        ([("finished", True)], [False], "failed", False),
+        ([("finished", True), ("diverged", False)], [False], "diverged", True),
+        ([("finished", True)], [], "not run", False),
+        ([], [False], "failed", False),
+    ],
+)
+def test_an_outcome_is_what_this_command_did(
+    runs: list[tuple[str, bool]], completed: list[bool], status: str, trained: bool, parent: Parent
+) -> None:
+    ids = {words: _run(parent, *words) for words in runs}
+    (outcome,) = parent.outcomes(["mark"], completed)
+    assert (outcome.status, outcome.trained) == (status, trained)
+    if outcome.run_id:
+        assert outcome.run_id == ids[(status, not trained)]
+
+
+def test_a_terminated_grid_closes_its_parent(tmp_path: Path) -> None:
+    words = ["-m", *TINY, "trainer.epochs=100000", "reg=l1,l2"]
+    with (tmp_path / "log").open("w") as log:
+        command = [sys.executable, "-m", "beans_exp", *words]
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+    for _ in range(600):
+        if "Epoch 2/" in (tmp_path / "log").read_text():
+            break
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 128 + signal.SIGTERM
+    printed = (tmp_path / "log").read_text()
+    assert "Traceback" not in printed
+    assert "not run" in printed
+    client = mlflow.MlflowClient(f"sqlite:///{Path('mlruns/mlflow.db').resolve()}")
+    experiment = client.get_experiment_by_name("beans_exp")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.status for run in runs} == {"KILLED"}
+    assert len(runs) == 2
 
 
 def test_a_job_that_fails_costs_itself_alone(program: Program) -> None:

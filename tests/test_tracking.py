@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -16,6 +17,8 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import keras
 import mlflow
@@ -32,7 +35,7 @@ from beans_exp.run import run
 from beans_exp.schema import Config, DataConfig, KernelConfig, RegConfig, SweepConfig, TrackingConfig, TrainerConfig
 from beans_exp.tracking import figures
 from beans_exp.tracking.finished import has_model
-from beans_exp.tracking.store import open_store, store_uri
+from beans_exp.tracking.store import UI_COMMAND, open_store, store_uri
 from tests.conftest import TINY
 
 CLASSES = ["angular_leaf_spot", "bean_rust", "healthy"]
@@ -74,10 +77,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = ["--workers", "1", "--port", str(port), "--default-artifact-root", "mlruns/artifacts"]
     (folder / "mlruns").mkdir()
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", "sqlite:///mlruns/mlflow.db", *words]
-    variables = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    words = shlex.split(UI_COMMAND.format(uri="sqlite:///mlruns/mlflow.db", artifacts="mlruns/artifacts"))
+    command = [sys.executable, "-m", *words[2:], "--port", str(port)]
+    variables = os.environ | dict(word.split("=") for word in words[:2])
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=log, start_new_session=True)
         try:
@@ -334,6 +337,26 @@ def test_a_server_that_does_not_answer_is_named_within_seconds() -> None:
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.parametrize("name", ["../../evil", "/absolute", "a/b", "..", "plain name"])
+def test_artifacts_stay_in_the_store_whatever_the_experiments_name(name: str) -> None:
+    uri = store_uri(TrackingConfig())
+    place = mlflow.MlflowClient(uri).get_experiment(open_store(uri, name)).artifact_location
+    folder = Path(url2pathname(urlsplit(place).path)).resolve()
+    assert folder.parent == Path("mlruns/artifacts").resolve()
+
+
+def test_a_folder_whose_name_mlflow_cannot_open_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("a%20b").mkdir()
+    monkeypatch.chdir("a%20b")
+    with pytest.raises(StoreError, match="has % in its path"):
+        open_store(store_uri(TrackingConfig()), "fine")
+
+
+def test_a_database_without_its_driver_is_named() -> None:
+    with pytest.raises(StoreError, match="needs a driver that is not installed"):
+        open_store("postgresql+psycopg2://127.0.0.1/none", "fine")
+
+
 def test_a_deleted_experiment_is_named() -> None:
     uri = store_uri(TrackingConfig())
     mlflow.MlflowClient(uri).delete_experiment(open_store(uri, "old"))
@@ -353,7 +376,7 @@ def test_the_curves_are_the_reports_and_mark_the_second_stage() -> None:
         colours = {str(line.get_label()): line.get_color() for line in axes.lines}
         assert (colours["train"], colours["validation"]) == ("tab:red", "tab:blue")
         assert _lines(axes, "fine-tuning") == [3.5]
-        assert _lines(axes, "tested") == [5]
+        assert _lines(axes, "selected") == [5]
     assert (loss.get_title(), accuracy.get_title()) == ("loss", "accuracy")
 
 

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from beans_exp.data.source import SPLITS, Source, files_digest
 from beans_exp.errors import DataError
+from beans_exp.paths import user_path
 
 VERSION = "0.1.0"
 HOST = "storage.googleapis.com"
@@ -49,7 +50,7 @@ def beans_source(data_dir: str | None) -> Source:
 
 
 def _tfds_root(data_dir: str | None) -> Path:
-    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().resolve()
+    return user_path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
 def _shards(folder: Path) -> dict[str, Shards]:

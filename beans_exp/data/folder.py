@@ -8,6 +8,7 @@ import numpy as np
 
 from beans_exp.data.source import SPLITS, Source, files_digest
 from beans_exp.errors import DataError
+from beans_exp.paths import user_path
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -18,7 +19,7 @@ def folder_source(data_dir: str) -> Source:
     Raises DataError for a split, a class or an image that is missing, for a file that is not named like a JPEG or PNG,
     and for a file or folder that cannot be read.
     """
-    root = Path(data_dir).expanduser().resolve()
+    root = user_path(data_dir)
     try:
         folders = {split: _split_folder(root, split) for split in SPLITS}
         classes = _classes(folders)

@@ -15,6 +15,7 @@ from filelock import FileLock
 from beans_exp.data.images import resize
 from beans_exp.data.source import SPLITS, Source, text_digest
 from beans_exp.errors import DataError
+from beans_exp.paths import user_path
 from beans_exp.progress import progress
 
 PREPARED_VERSION = 2
@@ -35,7 +36,7 @@ class Split:
 def cache_root(cache_dir: str | None) -> Path:
     """The folder for everything that can be computed again: `cache_dir`, else $XDG_CACHE_HOME/beans_exp."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "beans_exp"
-    return Path(cache_dir or default).expanduser().resolve()
+    return user_path(cache_dir or default)
 
 
 def prepare(source: Source, image_size: int, cache_dir: str | None) -> dict[str, Split]:

@@ -9,6 +9,7 @@ from keras import layers
 from beans_exp.models.graph import Graph
 from beans_exp.regularization import dropout, kernel_regularizer
 from beans_exp.schema import Config, RegConfig
+from beans_exp.schema.names import GOOGLENET_DROPOUT
 
 CELLS = {
     "3a": (64, 96, 128, 16, 32, 32),
@@ -40,7 +41,7 @@ def build_googlenet(config: Config, classes: int) -> keras.Model:
         if name in ("3b", "4e"):
             x = _pool(f"pool{name[0]}")(x)
     x = layers.GlobalAveragePooling2D(name="pooling")(x)
-    x = dropout(reg, "dropout", usual=0.4)(x)
+    x = dropout(reg, "dropout", usual=GOOGLENET_DROPOUT)(x)
     logits = layers.Dense(classes, dtype="float32", name="logits")(x)
     return keras.Model(inputs, logits, name="googlenet")
 

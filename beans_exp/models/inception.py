@@ -2,7 +2,6 @@
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -10,6 +9,7 @@ from keras import layers
 
 from beans_exp.errors import DataError
 from beans_exp.models.graph import Graph
+from beans_exp.paths import user_path
 from beans_exp.regularization import dropout, kernel_regularizer
 from beans_exp.schema import Config, ModelConfig, RegConfig
 from beans_exp.schema.names import BLOCKS
@@ -69,7 +69,7 @@ def _base(model: ModelConfig, size: int) -> keras.Model:
             warnings.simplefilter("error", UserWarning)  # Keras only warns of layers that a file does not have
             whole = keras.applications.InceptionV3(
                 include_top=False,
-                weights=str(Path(weights).expanduser()) if weights not in (None, "imagenet") else weights,
+                weights=str(user_path(str(weights))) if weights not in (None, "imagenet") else weights,
                 input_shape=(size, size, 3),
             )
     except (ValueError, OSError, KeyError, UserWarning) as error:

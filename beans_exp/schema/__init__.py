@@ -1,7 +1,7 @@
 """The typed configuration: every group with its rules, checked before TensorFlow is imported."""
 
 from beans_exp.schema.combinations import Inert, check, inert_options, reduce
-from beans_exp.schema.composed import CONF, register, require_options, to_config
+from beans_exp.schema.composed import CONF, checked_options, register, to_config
 from beans_exp.schema.groups import (
     Config,
     ConfirmConfig,
@@ -35,9 +35,9 @@ __all__ = [
     "TrackingConfig",
     "TrainerConfig",
     "check",
+    "checked_options",
     "inert_options",
     "reduce",
     "register",
-    "require_options",
     "to_config",
 ]

@@ -17,12 +17,15 @@ from beans_exp.schema.groups import (
     KernelConfig,
     ModelConfig,
     RegConfig,
+    SweepConfig,
+    TrainerConfig,
 )
-from beans_exp.schema.names import BLOCKS
+from beans_exp.schema.names import BLOCKS, GOOGLENET_DROPOUT
 from beans_exp.schema.rules import broken, shown
 
 AUX_BLOCK = BLOCKS.index("mixed7")
 """Inception's auxiliary classifier sits on this block."""
+OF_THE_TEST = ("test/loss", "test/accuracy", "test/cross_entropy", "time/ms_per_image")
 SMALLEST_IMAGE = {"inception": 75, "googlenet": 32}
 SMALLEST_WITH_AUX = {"inception": 299, "googlenet": 65}
 """The auxiliary classifiers need 17x17 (inception) and 5x5 (googlenet) positions below them."""
@@ -48,7 +51,7 @@ def check(config: Config) -> Config:
         raise broken("tracking.save_model", "best", "all or none in a single run: best compares the runs of a sweep")
     if config.plan:
         raise broken("plan", True, "false in a single run: it shows the jobs of a grid (-m)")
-    if config.sweep.id is not None or config.sweep.parent_run is not None or config.sweep.job is not None:
+    if replace(config.sweep, fingerprint=None) != SweepConfig():
         raise ConfigError("sweep.* is written by a sweeper, not by hand. Leave it out")
     for inert in inert_options(config):
         raise ConfigError(f"{inert}. Leave it out, or write {inert.key}={shown(inert.neutral)}")
@@ -87,7 +90,7 @@ def require_runnable(config: Config) -> None:
             "trainer.epochs", 0, "1 or more: no second stage follows (0 skips the head's stage before finetune)"
         )
     for metric in config.objective.metrics:
-        if metric.startswith("test/") and not config.trainer.test:
+        if metric in OF_THE_TEST and not config.trainer.test:
             raise broken("objective.name", metric, "a metric that is measured, and trainer.test=false leaves it out")
 
 
@@ -134,6 +137,8 @@ def _inert_finetune(config: Config) -> Iterator[Inert]:
 
 
 def _inert_reg(config: Config) -> Iterator[Inert]:
+    if config.model.name == "googlenet" and config.reg.dropout == GOOGLENET_DROPOUT:
+        yield Inert("reg.dropout", config.reg.dropout, 0.0, "it is the rate that model=googlenet has by itself")
     if config.reg.aux_weight and (reason := _why_no_aux(config)):
         yield Inert("reg.aux_weight", config.reg.aux_weight, RegConfig().aux_weight, reason)
 
@@ -165,12 +170,21 @@ def _inert_data(config: Config) -> Iterator[Inert]:
 
 
 def _inert_outside(config: Config) -> Iterator[Inert]:
+    finetune_epochs = config.finetune.epochs if config.finetune.blocks else 0
     if not config.model.pretrained:
         reason = f"model={config.model.name} has no frozen layers to cache"
         if config.model.name == "inception":
             reason = f"model.weights=null: {FROM_SCRATCH}"
         keys = ("cache", "dir", "max_gb", "blocks")
         yield from _set_keys("features", config.features, FeaturesConfig(), keys, reason)
+    elif config.features.cache == "off":
+        yield from _set_keys("features", config.features, FeaturesConfig(), ("dir", "max_gb"), "features.cache=off")
+    if config.trainer.epochs == 0:
+        reason = "trainer.epochs=0 skips the head's stage (finetune.learning_rate acts)"
+        yield from _set_keys("trainer", config.trainer, TrainerConfig(), ("learning_rate",), reason)
+    if config.trainer.patience is not None and config.trainer.patience >= max(config.trainer.epochs, finetune_epochs):
+        reason = "no stage has more epochs than that"
+        yield Inert("trainer.patience", config.trainer.patience, None, reason)
     no_search = "it confirms the winners of a search, which this version does not have"
     yield from _set_keys("confirm", config.confirm, ConfirmConfig(), ("top", "seeds"), no_search)
     if config.tracking.save_model == "best" and isinstance(config.objective.name, list):

@@ -18,13 +18,18 @@ CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if 
 """The project's `conf/`: in a wheel it lies in the package, in a checkout beside it."""
 
 
-def require_options(words: Sequence[str]) -> None:
-    """Raise ConfigError for `group=null` among the command line's `words`: Hydra answers it with a traceback."""
-    for word in words:
-        group, _, option = word.partition("=")
-        if option == "null" and (CONF / group).is_dir():
-            options = ", ".join(sorted(file.stem for file in (CONF / group).glob("*.yaml")))
-            raise ConfigError(f"{word}: must be one of {options}; leave it out for the default")
+def checked_options(words: Sequence[str]) -> list[str]:
+    """Return the command line's `words` without `study=null` and `experiment=null`, which are the defaults.
+
+    Raises ConfigError for `null` as an option of another group: Hydra answers it with a traceback.
+    """
+    kept = [word for word in words if word not in ("study=null", "experiment=null")]
+    for word in kept:
+        group, _, options = word.partition("=")
+        if group and "null" in options.split(",") and (CONF / group).is_dir():
+            known = ", ".join(sorted(file.stem for file in (CONF / group).glob("*.yaml")))
+            raise ConfigError(f"{word}: must be one of {known}; leave it out for the default")
+    return kept
 
 
 def register() -> None:
@@ -40,9 +45,9 @@ def to_config(composed: DictConfig) -> Config:
     """
     _require_groups(composed)
     plain = {key: composed._get_node(key) for key in composed if key != "hydra"}
-    _require_keys(plain, Config, "")
     typed = OmegaConf.structured(Config)
     try:
+        _require_keys(plain, Config, "")
         for key, node in plain.items():
             typed[key] = node
         return cast(Config, OmegaConf.to_object(typed))

@@ -2,9 +2,14 @@
 
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
+from beans_exp.errors import ConfigError
 from beans_exp.schema import names
 from beans_exp.schema.rules import at_least, between, broken, distinct, fraction, one_of, positive
+
+STORES = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql")
+"""What MLflow keeps runs in: its file store is no more."""
 
 
 @dataclass
@@ -157,8 +162,18 @@ class TrackingConfig:
 
     def __post_init__(self) -> None:
         one_of("tracking.save_model", self.save_model, ("all", "best", "none"))
+        if self.uri is not None:
+            _check_uri(self.uri)
         if not self.experiment.strip():
             raise broken("tracking.experiment", self.experiment, "a name")
+
+
+def _check_uri(uri: str) -> None:
+    if not uri.startswith(STORES):
+        raise broken("tracking.uri", uri, f"an address that begins with one of {', '.join(STORES)}")
+    if urlsplit(uri).password:
+        rule = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the database's own file or variable"
+        raise ConfigError(f"tracking.uri: must be without a password, which would be logged. {rule}")
 
 
 @dataclass
@@ -168,6 +183,9 @@ class ObjectiveConfig:
     direction: Any = "maximize"
 
     def __post_init__(self) -> None:
+        for key, value in (("name", self.name), ("direction", self.direction)):
+            if not all(isinstance(item, str) for item in (value if isinstance(value, list) else [value])):
+                raise broken(f"objective.{key}", value, "a word, or a list of words")
         if isinstance(self.name, list) != isinstance(self.direction, list) or len(self.metrics) != len(self.directions):
             raise broken("objective.direction", self.direction, "one for each metric of objective.name")
         if not self.metrics:

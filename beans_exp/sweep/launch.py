@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from beans_exp.entry import chosen
+from beans_exp.errors import BeansExpError
 from beans_exp.sweep.plan import Job, Plan
 from beans_exp.sweep.table import print_results
 from beans_exp.tracking.store import open_store, store_uri
-from beans_exp.tracking.sweeps import FINISHED, NOT_RUN, open_parent
+from beans_exp.tracking.sweeps import FINISHED, open_parent
 
 
 def launch(plan: Plan, launcher: Launcher, config: DictConfig) -> tuple[Sequence[JobReturn], bool]:
@@ -21,17 +23,19 @@ def launch(plan: Plan, launcher: Launcher, config: DictConfig) -> tuple[Sequence
     The store, the experiment and the parent run exist before the first job starts. Raises StoreError for a store that
     cannot be used.
     """
+    folder = _sweep_folder(config, plan)
     uri = store_uri(plan.tracking)
     experiment_id = open_store(uri, plan.tracking.experiment)
-    with FileLock(_sweep_folder(config, plan) / ".lock"):
-        parent = open_parent(uri, experiment_id, plan.id, " ".join(config.hydra.overrides.task)[:250])
+    with FileLock(folder / ".lock"):
+        parent = open_parent(uri, experiment_id, plan.id, " ".join(chosen(config.hydra.overrides.task))[:250])
     logging.getLogger(type(launcher).__module__).setLevel(logging.WARNING)  # it would print the settled overrides
     jobs = [_job_overrides(plan, job, uri, parent.run_id) for job in plan.jobs]
     returns: Sequence[JobReturn] = []
     try:
         returns = launcher.launch(jobs, initial_job_idx=0)
     finally:
-        outcomes = parent.outcomes([job.fingerprint for job in plan.jobs], "failed" if returns else NOT_RUN)
+        completed = [result.status == JobStatus.COMPLETED for result in returns]
+        outcomes = parent.outcomes([job.fingerprint for job in plan.jobs], completed)
         parent.close(outcomes)
         print_results(plan, outcomes, returns, uri, experiment_id)
     return returns, all(outcome.status == FINISHED for outcome in outcomes)
@@ -42,8 +46,11 @@ def _sweep_folder(config: DictConfig, plan: Plan) -> Path:
     with read_write(config), open_dict(config):
         config.sweep.id = plan.id
     folder = Path(config.hydra.sweep.dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, folder / "multirun.yaml")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, folder / "multirun.yaml")
+    except OSError as error:
+        raise BeansExpError(f"the output folder {folder} cannot be written ({error}). Set hydra.sweep.dir") from error
     return folder
 
 

@@ -9,7 +9,7 @@ from beans_exp.data.source import text_digest
 from beans_exp.errors import ConfigError
 from beans_exp.fingerprint import fingerprint
 from beans_exp.precision import resolve_precision
-from beans_exp.schema import Config, ObjectiveConfig, TrackingConfig, inert_options, reduce
+from beans_exp.schema import Config, ObjectiveConfig, SweepConfig, TrackingConfig, inert_options, reduce
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,10 @@ def plan_grid(points: Sequence[Point]) -> Plan:
     Raises ConfigError for an option that acts at no point and for a point that cannot be run, DataError for a data
     set that is missing.
     """
+    if not points:
+        raise ConfigError("the grid has no point: no option matches what it asks for")
+    if any(point.config.sweep != SweepConfig() or point.config.features.blocks for point in points):
+        raise ConfigError("sweep.* and features.blocks are written by the sweeper, not by hand. Leave them out")
     for key in ("tracking", "objective", "plan"):
         _require_one(points, key)
     _require_action(points)

@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from beans_exp.errors import BeansExpError
 from beans_exp.sweep.plan import Job, Plan
 from beans_exp.tracking.store import ui_hint
 from beans_exp.tracking.sweeps import Outcome
@@ -29,7 +30,8 @@ def print_results(
     console.print(table)
     for job, result in zip(plan.jobs, results, strict=True):
         if result is not None and result.status == JobStatus.FAILED:
-            print(f"{job.label}: {result._return_value}")
+            error = result._return_value
+            print(f"{job.label}: {'' if isinstance(error, BeansExpError) else type(error).__name__ + ': '}{error}")
     print(f"experiment {plan.tracking.experiment}: {ui_hint(uri, experiment_id)}")
 
 

@@ -21,7 +21,7 @@ def curves(epochs: Sequence[dict[str, float]], selected: int) -> Figure:
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         _curve(axes, epochs, metric)
         _mark_boundary(axes, epochs)
-        axes.axvline(selected, color="0.6", linewidth=0.8, linestyle=":", label=f"tested epoch ({selected})")
+        axes.axvline(selected, color="0.6", linewidth=0.8, linestyle=":", label=f"selected epoch ({selected})")
     figure.axes[1].legend(loc="lower center", frameon=False)
     return figure
 

@@ -1,7 +1,7 @@
 """Finished runs read back: what can be reused, and which of a sweep's models is the best so far."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import mlflow
 from mlflow.entities import Run
@@ -11,6 +11,9 @@ from beans_exp.schema import Config
 from beans_exp.schema.names import EPOCH_METRICS, OBJECTIVES
 
 log = logging.getLogger(__name__)
+
+NOT_BEST = "beans.model"
+"""The tag of a run whose model is not there because `tracking.save_model=best` kept a better one."""
 
 
 def reusable(experiment_id: str, config: Config, fingerprint: str) -> dict[str, float] | None:
@@ -22,16 +25,20 @@ def reusable(experiment_id: str, config: Config, fingerprint: str) -> dict[str, 
     query = f"tags.`beans.fingerprint` = '{fingerprint}' and attributes.status = 'FINISHED'"
     for run in client.search_runs([experiment_id], query, order_by=["attributes.start_time DESC"]):
         tested = "test/accuracy" in run.data.metrics or not config.trainer.test
-        saved = has_model(run) or config.tracking.save_model != "all"
-        if tested and saved:
+        if tested and _has_what_is_kept(run, config.tracking.save_model):
             log.info("reused run %s: the same run is finished (if_exists=rerun trains again)", run.info.run_id)
             return selected_metrics(client, run, config)
     return None
 
 
+def _has_what_is_kept(run: Run, keep: str) -> bool:
+    """Whether `run` has the model that `tracking.save_model` asks for; with `best`, or lost to a better one."""
+    return keep == "none" or has_model(run) or (keep == "best" and NOT_BEST in run.data.tags)
+
+
 def selected_metrics(client: mlflow.MlflowClient, run: Run, config: Config) -> dict[str, float]:
     """Return the objective's metrics of `run`; those logged by epoch are the selected epoch's."""
-    return {name: _selected(client, run, config, name) for name in config.objective.metrics}
+    return {name: float(_selected(client, run, config, name)) for name in config.objective.metrics}
 
 
 def _selected(client: mlflow.MlflowClient, run: Run, config: Config, name: str) -> float:
@@ -41,17 +48,18 @@ def _selected(client: mlflow.MlflowClient, run: Run, config: Config, name: str) 
     return next(point.value for point in client.get_metric_history(run.info.run_id, name) if point.step == step)
 
 
-def is_best_model(run_id: str, config: Config, objective: float | list[float]) -> bool:
-    """Whether `objective`, a single one, beats that of every sibling in the sweep; their models are then deleted."""
+def keep_best_model(run_id: str, config: Config, objective: float | list[float], save: Callable[[], None]) -> None:
+    """Call `save` if `objective`, a single one, beats that of every sibling in the sweep, then delete their models."""
     assert isinstance(objective, float)
     client = mlflow.MlflowClient()
     siblings = [run for run in _siblings(client, run_id, config) if has_model(run)]
     sign = 1 if OBJECTIVES[config.objective.metrics[0]] == "maximize" else -1
     values = [next(iter(selected_metrics(client, run, config).values())) for run in siblings]
     if any(sign * other >= sign * objective for other in values):
-        return False
+        client.set_tag(run_id, NOT_BEST, "not saved: not the best of its sweep")
+        return
+    save()
     delete_models(client, siblings)
-    return True
 
 
 def _siblings(client: mlflow.MlflowClient, run_id: str, config: Config) -> Sequence[Run]:
@@ -63,7 +71,7 @@ def _siblings(client: mlflow.MlflowClient, run_id: str, config: Config) -> Seque
 
 def has_model(run: Run) -> bool:
     """Whether a model of `run` is in the store."""
-    return bool(run.outputs and run.outputs.model_outputs) and "beans.model" not in run.data.tags
+    return bool(run.outputs and run.outputs.model_outputs) and NOT_BEST not in run.data.tags
 
 
 def delete_models(client: mlflow.MlflowClient, runs: Iterable[Run]) -> None:
@@ -73,4 +81,4 @@ def delete_models(client: mlflow.MlflowClient, runs: Iterable[Run]) -> None:
             model = client.get_logged_model(output.model_id)
             get_artifact_repository(model.artifact_location).delete_artifacts()
             client.delete_logged_model(output.model_id)
-        client.set_tag(run.info.run_id, "beans.model", "deleted: not the best of its sweep")
+        client.set_tag(run.info.run_id, NOT_BEST, "deleted: not the best of its sweep")

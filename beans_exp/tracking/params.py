@@ -32,9 +32,14 @@ def portable(config: Config) -> Config:
 
 
 def config_yaml(config: Config) -> str:
-    """Return the whole configuration as YAML, as it can be given back on the command line."""
-    plain = asdict(config)
-    del plain["sweep"]
+    """Return the configuration as YAML, without what is left out of the params."""
+    plain = asdict(portable(config))
+    for key in LEFT_OUT:
+        group, _, name = key.partition(".")
+        if name and plain[group] is not None:
+            plain[group].pop(name, None)
+        elif not name:
+            plain.pop(group)
     return yaml.safe_dump(plain, sort_keys=False)
 
 

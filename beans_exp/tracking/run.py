@@ -20,7 +20,7 @@ from beans_exp.errors import DivergedError
 from beans_exp.evaluation import Evaluation
 from beans_exp.schema import Config
 from beans_exp.tracking import figures, system
-from beans_exp.tracking.finished import is_best_model
+from beans_exp.tracking.finished import keep_best_model
 from beans_exp.tracking.model import log_model
 from beans_exp.tracking.params import config_yaml, flat_params
 from beans_exp.training import Epoch, History
@@ -58,8 +58,10 @@ class Tracker:
     def log_model(self, model: keras.Model, data: Data, objective: float | list[float]) -> None:
         """Log the trained model, where `tracking.save_model` asks for it."""
         keep = self.config.tracking.save_model
-        if keep == "all" or (keep == "best" and is_best_model(self.run_id, self.config, objective)):
+        if keep == "all":
             log_model(model, data)
+        elif keep == "best":
+            keep_best_model(self.run_id, self.config, objective, lambda: log_model(model, data))
 
 
 @contextmanager

@@ -1,7 +1,10 @@
 """The MLflow store: found, created once under a lock, and checked before anything is trained."""
 
 import errno
+import http.client
 import os
+import re
+import shlex
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -14,7 +17,7 @@ from beans_exp.schema import TrackingConfig
 MLRUNS = Path("mlruns")
 UI_COMMAND = (
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true "
-    "mlflow server --workers 1 --backend-store-uri {uri} --default-artifact-root mlruns/artifacts"
+    "mlflow server --workers 1 --backend-store-uri {uri} --default-artifact-root {artifacts}"
 )
 """One worker, no job runner: 2 processes instead of 15."""
 
@@ -42,13 +45,17 @@ def open_store(uri: str, experiment: str) -> str:
 
 
 def _open_sqlite(file: Path, experiment: str) -> str:
+    if unfit := set(str(file)) & set("%?#"):
+        raise StoreError(
+            f"the store {file} has {' and '.join(sorted(unfit))} in its path, which MLflow takes for its own"
+        )
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         _require_usable(file)
         with FileLock(file.with_suffix(".lock")):
             if not file.exists():
                 _create_sqlite(file)
-            return _experiment_id(f"sqlite:///{file}", experiment, file.parent / "artifacts" / experiment)
+            return _experiment_id(f"sqlite:///{file}", experiment, file.parent / "artifacts" / _folder_name(experiment))
     except OSError as error:
         raise StoreError(f"the store {file} cannot be written ({error}). Free it, or set tracking.uri") from error
 
@@ -70,12 +77,21 @@ def _is_sqlite(file: Path) -> bool:
 def _create_sqlite(file: Path) -> None:
     """Create the database under a temporary name: several processes that open a fresh one at once destroy it."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy.exc import SQLAlchemyError
 
     unfinished = file.with_suffix(".unfinished")
     unfinished.unlink(missing_ok=True)
-    store = SqlAlchemyStore(f"sqlite:///{unfinished}", (file.parent / "artifacts").as_uri())
+    try:
+        store = SqlAlchemyStore(f"sqlite:///{unfinished}", (file.parent / "artifacts").as_uri())
+    except SQLAlchemyError as error:
+        raise StoreError(_unreadable(f"sqlite:///{file}", error)) from error
     store.engine.dispose()
     unfinished.rename(file)
+
+
+def _folder_name(experiment: str) -> str:
+    """The name of `experiment` as one folder below the artifacts, whatever it is made of."""
+    return re.sub(r"^\.+|[^\w .-]", "_", experiment)
 
 
 def _require_server(uri: str) -> None:
@@ -85,7 +101,7 @@ def _require_server(uri: str) -> None:
     except urllib.error.HTTPError as error:
         if error.code not in (401, 403):  # the server is there; MLflow's client carries the credentials
             raise StoreError(f"{uri} answers {error.code} {error.reason}: is it an MLflow server?") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         rule = "Start one as the README shows, or use tracking=local"
         raise StoreError(f"no MLflow server answers at {uri} ({error}). {rule}") from error
 
@@ -101,6 +117,8 @@ def _experiment_id(uri: str, name: str, artifacts: Path | None) -> str:
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             return client.create_experiment(name, artifact_location=artifacts.as_uri() if artifacts else None)
+    except ImportError as error:
+        raise StoreError(f"the store {uri} needs a driver that is not installed: pip install {error.name}") from error
     except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, alembic.util.CommandError) as error:
         raise StoreError(_unreadable(uri, error)) from error
     if experiment.lifecycle_stage == "deleted":
@@ -112,8 +130,8 @@ def _unreadable(uri: str, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0]
     place = uri.removeprefix("sqlite:///")
     if "out-of-date database schema" in reason or "locate revision" in reason:
-        reason = f"another version of MLflow wrote it ({reason.split('. ')[0]})"
-    return f"the store {place} cannot be used: {reason}. Install the MLflow that wrote it, or set tracking.uri"
+        reason = f"another version of MLflow wrote it ({reason.split('. ')[0]}). Install that version"
+    return f"the store {place} cannot be used: {reason}, or set tracking.uri"
 
 
 def ui_hint(uri: str, experiment_id: str) -> str:
@@ -121,4 +139,6 @@ def ui_hint(uri: str, experiment_id: str) -> str:
     page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
     if uri.startswith(("http://", "https://")):
         return f"open {uri.rstrip('/')}/{page}"
-    return f"open http://127.0.0.1:5000/{page} after\n{UI_COMMAND.format(uri=uri)}"
+    artifacts = Path(uri.removeprefix("sqlite:///")).parent / "artifacts"
+    command = UI_COMMAND.format(uri=shlex.quote(uri), artifacts=shlex.quote(str(artifacts)))
+    return f"open http://127.0.0.1:5000/{page} after\n{command}"

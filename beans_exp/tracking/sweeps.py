@@ -35,17 +35,26 @@ class Parent:
     opened: float
     """Milliseconds since the epoch."""
 
-    def outcomes(self, fingerprints: Sequence[str], without_run: str) -> list[Outcome]:
-        """Return what became of each job; `without_run` is the status of one that has no run."""
-        return [self._outcome(fingerprint, without_run) for fingerprint in fingerprints]
+    def outcomes(self, fingerprints: Sequence[str], completed: Sequence[bool]) -> list[Outcome]:
+        """Return what became of each job.
 
-    def _outcome(self, fingerprint: str, without_run: str) -> Outcome:
-        run = newest_run(self.client, self.experiment_id, f"tags.`beans.fingerprint` = '{fingerprint}'")
-        if run is None:
-            return Outcome(fingerprint, without_run)
-        trained = run.info.start_time >= self.opened
-        status = run.data.tags.get("beans.status", "running")
-        return Outcome(fingerprint, status, run.info.run_id, trained, run.data.metrics)
+        `completed` says which jobs returned a result; it is empty after an interrupt.
+        """
+        ended: list[bool | None] = [*completed] or [None] * len(fingerprints)
+        return [self._outcome(mark, done) for mark, done in zip(fingerprints, ended, strict=True)]
+
+    def _outcome(self, fingerprint: str, completed: bool | None) -> Outcome:
+        query = f"tags.`beans.fingerprint` = '{fingerprint}'"
+        run = newest_run(self.client, self.experiment_id, query)
+        if run is not None and run.info.start_time >= self.opened:
+            status = run.data.tags.get("beans.status", "running")
+            return Outcome(fingerprint, status, run.info.run_id, trained=True, metrics=run.data.metrics)
+        if not completed:
+            return Outcome(fingerprint, NOT_RUN if completed is None else "failed")
+        reused = newest_run(self.client, self.experiment_id, f"{query} and attributes.status = 'FINISHED'")
+        if reused is None:
+            return Outcome(fingerprint, "failed")
+        return Outcome(fingerprint, FINISHED, reused.info.run_id, metrics=reused.data.metrics)
 
     def close(self, outcomes: Sequence[Outcome]) -> None:
         """Write `jobs.csv` and end the parent run: FINISHED only if every job is."""

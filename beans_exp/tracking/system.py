@@ -23,12 +23,13 @@ def package_versions() -> dict[str, str]:
 
 def git_commit() -> dict[str, str]:
     """Return MLflow's tag for the commit of the code that runs; nothing for an installed copy."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        commit = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+        for words in (["ls-files", "--error-unmatch", Path(__file__).name], ["rev-parse", "HEAD"]):
+            answer = subprocess.run([*git, *words], capture_output=True, text=True, check=True, timeout=5).stdout
     except (OSError, subprocess.SubprocessError):
         return {}
-    return {"mlflow.source.git.commit": commit}
+    return {"mlflow.source.git.commit": answer.strip()}
 
 
 def reset_peak_memory() -> None:
