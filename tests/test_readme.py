@@ -20,7 +20,7 @@ BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
 COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
 SMALL = [*TINY, "trainer=quick", "data.image_size=80", "trainer.epochs=1", "tracking.save_model=none"]
 OURS = [command for command in COMMANDS if command.startswith("python -m beans_exp")]
-SHOWN = [command for command in OURS if "--help" in command or "--cfg" in command or "plan=true" in command]
+SHOWN = [command for command in OURS if "--help" in command or "--cfg" in command]
 BY_ANOTHER_TEST = {
     UI_COMMAND.format(
         uri="sqlite:///mlruns/mlflow.db", artifacts="mlruns/artifacts"
