@@ -216,7 +216,7 @@ def wanted(options: argparse.Namespace) -> list[tuple[str, str]]:
     """The sides to run, in order, and the precision of each."""
     names = [("product", "float32")] + [(name, "float32") for name in PLAIN]
     if options.precision != "float32":
-        names.insert(1, (f"product-{options.precision}", options.precision))
+        names.insert(1, ("product-bf16", options.precision))
     return [(name, precision) for name, precision in names if name.partition("-")[0] in options.only]
 
 
@@ -428,9 +428,9 @@ def report(options: argparse.Namespace, sides: dict[str, Side], needed: dict[str
 
 def text_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
     from rich import box
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*headers, title=title, box=box.SIMPLE)
+    table = Table(Column(headers[0], no_wrap=True), *headers[1:], title=title, box=box.SIMPLE)
     for row in rows:
         table.add_row(*row)
     return table
