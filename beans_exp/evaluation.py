@@ -57,8 +57,9 @@ class Evaluation:
 def evaluate(model: keras.Model, split: Split, config: Config) -> Evaluation:
     """Run the whole `model` on the raw images of `split`; the time an image takes leaves tracing out."""
     batch_size = config.trainer.microbatch or config.trainer.batch_size
+    for count in (1, 2):  # two shapes, and what is traced then takes batches of any size
+        model.predict(ordered_batches(Split(split.images[:count], split.labels[:count]), count), verbose=0)
     batches = ordered_batches(split, batch_size)
-    model.predict(batches.take(1), verbose=0)
     started = time.perf_counter()
     logits = model.predict(batches, verbose=0)
     seconds = time.perf_counter() - started

@@ -10,13 +10,15 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 from filelock import FileLock
 
 from beans_exp.data import Data
@@ -104,11 +106,15 @@ class _Cache:
         self.data = data
         self.root = user_path(config.features.dir) if config.features.dir else cache_root(None) / "features"
         self.root.mkdir(parents=True, exist_ok=True)
+        self.weights = weights_digest(config.model)
+        self.parts: dict[tuple[Cut, Cut], Callable[[np.ndarray], tf.Tensor]] = {}
 
     def activations(self, part: Part, cut: Cut) -> tuple[Split, dict[str, float]]:
-        """Return `part` at `cut` and its costs, computing first the lower cuts that the sweep will need."""
-        for wanted in self._wanted(cut):
+        """Return `part` at `cut` and its costs; to compute it, the lower cuts that the sweep needs come first."""
+        found = self._load(part, cut)
+        for wanted in () if found else self._wanted(cut):
             found = self._load(part, wanted) or self._compute_once(part, wanted)
+        assert found is not None
         return found
 
     def _wanted(self, cut: Cut) -> list[Cut]:
@@ -123,7 +129,7 @@ class _Cache:
         name = f"{self.config.model.top_block}-pooled" if cut.name == "pooling" else cut.name
         drawn = (data.train_fraction, self.config.seed) if data.train_fraction < 1 and part.split == "train" else ()
         images = (self.data.source.digest, part.name, data.image_size, *drawn)
-        what = (FEATURES_VERSION, PREPARED_VERSION, weights_digest(self.config.model), *images)
+        what = (FEATURES_VERSION, PREPARED_VERSION, self.weights, *images)
         software = tuple(version(name) for name in ("keras", "tensorflow"))
         key = text_digest((*what, name, keras.config.dtype_policy().name, *software))
         return self.root / f"{name}-{part.name}-{key[:16]}"
@@ -167,14 +173,14 @@ class _Cache:
     def _write(self, part: Part, cut: Cut, folder: Path) -> None:
         started = time.perf_counter()
         below, images, costs = self._nearest(part, cut)
-        lower = between(self.model, below, cut)
+        lower = self._lower(below, cut)
         checksum, count, sample = 0, 0, np.empty(0)
         batches = ordered_batches(images, BATCH)
         title = f"frozen layers: {part.name} images to {cut.name}"
         with (folder / "activations").open("wb") as file:
             for batch, _ in progress(batches, title, len(images) // BATCH + 1):
                 batch = in_version(batch.numpy(), part.version) if below.name == "image" else batch
-                sample = np.ascontiguousarray(lower.predict_on_batch(batch))
+                sample = np.ascontiguousarray(lower(batch))
                 content = sample.view(np.uint8).data
                 checksum = zlib.crc32(content, checksum)
                 file.write(content)
@@ -182,6 +188,14 @@ class _Cache:
         costs |= {self._folder(part, cut).name: time.perf_counter() - started}
         entry = _Entry([count, *sample.shape[1:]], sample.dtype.name, checksum, costs)
         (folder / "entry.json").write_text(json.dumps(asdict(entry)))
+
+    def _lower(self, below: Cut, cut: Cut) -> Callable[[np.ndarray], tf.Tensor]:
+        """The layers between two cuts, traced once for batches of any size."""
+        if (below, cut) not in self.parts:
+            part = between(self.model, below, cut)
+            signature = tf.TensorSpec(part.input_shape, part.input.dtype)
+            self.parts[below, cut] = tf.function(partial(part, training=False), input_signature=[signature])
+        return self.parts[below, cut]
 
     def _nearest(self, part: Part, cut: Cut) -> tuple[Cut, Split, dict[str, float]]:
         """The nearest cut below that is in the cache, or the images themselves, and what it cost."""

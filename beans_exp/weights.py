@@ -2,10 +2,10 @@
 
 import hashlib
 import os
-import socket
 from pathlib import Path
 
 from beans_exp.errors import DataError
+from beans_exp.network import why_unreachable
 from beans_exp.paths import user_path
 from beans_exp.schema import ModelConfig
 
@@ -46,7 +46,5 @@ def _require_imagenet() -> None:
     file = user_path(os.environ.get("KERAS_HOME") or "~/.keras") / "models" / IMAGENET_FILE
     if file.is_file():
         return
-    try:
-        socket.create_connection((HOST, 443), timeout=3).close()
-    except OSError as error:
-        raise DataError(f"{file} is missing, and {HOST} is not reached to download it ({error}). {WAY_OUT}") from error
+    if cause := why_unreachable(HOST):
+        raise DataError(f"{file} is missing, and {HOST} is not reached to download it ({cause}). {WAY_OUT}")

@@ -6,10 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
 from beans_exp import schema
+from beans_exp.data import Data, Source, Split
 from beans_exp.schema import Config
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -24,6 +26,11 @@ TINY = [
     "data.test_images=6",
 ]
 """Overrides for the smallest data on which the default LeNet can be trained."""
+
+SIZE = 75
+"""The smallest images that Inception-v3 takes."""
+SOURCE = Source("noise", "1", "f" * 64, ("a", "b", "c"), lambda _: iter(()))
+"""Of the images that the fixture `data` makes."""
 
 schema.register()
 
@@ -58,3 +65,25 @@ def program(tmp_path: Path) -> Program:
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=variables, timeout=timeout)
 
     return start
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file of random weights in the form of Inception-v3's pre-trained ones."""
+    import keras
+
+    file = tmp_path_factory.mktemp("weights") / "random_base.weights.h5"
+    keras.utils.set_random_seed(7)
+    keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3)).save_weights(file)
+    return str(file)
+
+
+@pytest.fixture(scope="session")
+def data() -> Data:
+    """Images of noise: 6 to train on, 3 to validate, 3 to test."""
+
+    def split(seed: int, count: int) -> Split:
+        images = np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
+        return Split(images, np.arange(count) % 3)
+
+    return Data(SOURCE, SIZE, split(0, 6), split(1, 3), split(2, 3))

@@ -20,6 +20,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from beans_exp import network
 from beans_exp.data import SPLITS, Data, beans, load, source
 from beans_exp.data.batches import untuned
 from beans_exp.data.images import resize
@@ -163,8 +164,8 @@ def test_without_copy_and_network_the_ways_out_are_named(tmp_path: Path) -> None
 
 
 def test_a_name_that_is_looked_up_forever_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert beans.NETWORK_SECONDS <= 5
-    monkeypatch.setattr(beans, "NETWORK_SECONDS", 0.2)
+    assert network.SECONDS <= 5
+    monkeypatch.setattr(network, "SECONDS", 0.2)
     done = threading.Event()
 
     def patient(*words: Any, **keys: Any) -> socket.socket:
@@ -204,7 +205,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, error: Exception | None = None) -> N
             raise error
         return io.BytesIO()
 
-    monkeypatch.setattr(beans, "urlopen", open_url)
+    monkeypatch.setattr(network, "urlopen", open_url)
 
 
 @pytest.fixture

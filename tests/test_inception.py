@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from beans_exp.data import Data, Source, Split
+from beans_exp.data import Data
 from beans_exp.errors import DataError
 from beans_exp.fingerprint import fingerprint
 from beans_exp.models import build_model, savable_model, set_trainable, training_graph
@@ -18,20 +18,10 @@ from beans_exp.schema import Config, DataConfig, FinetuneConfig, KernelConfig, M
 from beans_exp.schema.names import BLOCKS
 from beans_exp.training import History, Stage, configure, stage_optimizer, stages, train
 from beans_exp.weights import weights_digest, weights_name
+from tests.conftest import SIZE, SOURCE
 
-SIZE = 75
 SHARED_WEIGHTS = str(Path(os.environ.get("BEANS_EXP_INCEPTION_WEIGHTS", "none")).resolve())
 """As it was when the tests began: each test runs without it."""
-SOURCE = Source("noise", "1", "0" * 64, ("a", "b", "c"), lambda _: iter(()))
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A file of random weights in the form of the pre-trained ones."""
-    file = tmp_path_factory.mktemp("weights") / "random_base.weights.h5"
-    keras.utils.set_random_seed(7)
-    keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3)).save_weights(file)
-    return str(file)
 
 
 @pytest.fixture
@@ -41,15 +31,6 @@ def config(weights: str) -> Config:
         data=DataConfig(name="folder", data_dir="images", image_size=SIZE),
         trainer=TrainerConfig(epochs=1, batch_size=4),
     )
-
-
-@pytest.fixture(scope="module")
-def data() -> Data:
-    def split(seed: int, count: int) -> Split:
-        images = np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
-        return Split(images, np.arange(count) % 3)
-
-    return Data(SOURCE, SIZE, split(0, 6), split(1, 3), split(2, 3))
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,14 @@ SPLITS = ("train", "validation", "test")
 ANGULAR, RUST, HEALTHY = range(len(CLASSES))
 
 
+def stacked(n: int, size: int, seed: int, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """A drawn split as two arrays: uint8 (n, size, size, 3), int64 (n,)."""
+    images, labels = np.empty((max(n, 0), size, size, 3), np.uint8), np.empty(max(n, 0), np.int64)
+    for place, (image, label) in enumerate(draw_split(n, size, seed, split)):
+        images[place], labels[place] = image, label
+    return images, labels
+
+
 @pytest.mark.parametrize("label", range(len(CLASSES)), ids=CLASSES)
 @pytest.mark.parametrize("size", [32, 96, 299])
 def test_every_class_at_every_size(size: int, label: int) -> None:
@@ -39,7 +47,7 @@ def test_a_scene_is_the_same_at_every_size() -> None:
 
 @pytest.mark.parametrize("n", [0, 1, 7, 30])
 def test_split_is_balanced_and_mixed(n: int) -> None:
-    images, labels = draw_split(n, 32, 0, "train")
+    images, labels = stacked(n, 32, 0, "train")
     assert images.shape == (n, 32, 32, 3) and images.dtype == np.uint8
     assert labels.shape == (n,) and labels.dtype == np.int64
     counts = np.bincount(labels, minlength=len(CLASSES))
@@ -49,21 +57,21 @@ def test_split_is_balanced_and_mixed(n: int) -> None:
 
 
 def test_same_arguments_same_split_and_a_shorter_one_begins_alike() -> None:
-    images, labels = draw_split(8, 32, 3, "train")
+    images, labels = stacked(8, 32, 3, "train")
     for n in (8, 5):
-        again, same = draw_split(n, 32, 3, "train")
+        again, same = stacked(n, 32, 3, "train")
         assert np.array_equal(again, images[:n]) and np.array_equal(same, labels[:n])
 
 
 def test_no_image_twice_in_or_between_splits_and_seeds() -> None:
-    drawn = [draw_split(24, 32, seed, split)[0] for seed in (0, 1) for split in SPLITS]
+    drawn = [stacked(24, 32, seed, split)[0] for seed in (0, 1) for split in SPLITS]
     assert len({image.tobytes() for images in drawn for image in images}) == 24 * len(drawn)
 
 
 @pytest.mark.parametrize(("one", "other"), [("train", "validation"), ("train", "test"), ("validation", "test")])
 def test_no_scene_twice_between_splits(one: str, other: str) -> None:
     """Images that differ only in their signs would leak too: most of their pixels are the same."""
-    pair = [draw_split(3, 48, 0, split)[0].astype(int) for split in (one, other)]
+    pair = [stacked(3, 48, 0, split)[0].astype(int) for split in (one, other)]
     assert np.median(np.abs(pair[0] - pair[1]), axis=(1, 2, 3)).min() > 5
 
 
@@ -78,17 +86,17 @@ def test_what_cannot_be_drawn(label: int, size: int, seed: tuple[int, ...], key:
 
 def test_fewer_than_no_images() -> None:
     with pytest.raises(ValueError, match="n: at least 0"):
-        draw_split(-1, 32, 0, "train")
+        stacked(-1, 32, 0, "train")
 
 
 def test_a_linear_model_on_pixels_fails() -> None:
-    (train, labels), (test, truth) = (_pixels(draw_split(n, 48, 0, s)) for n, s in ((180, "train"), (120, "test")))
+    (train, labels), (test, truth) = (_pixels(stacked(n, 48, 0, s)) for n, s in ((180, "train"), (120, "test")))
     assert _linear_accuracy(train, labels, test, truth) < 0.6
 
 
 def test_the_signs_can_be_learnt_from_local_colour() -> None:
     """The other side of the test above: pixels judged one by one tell the classes, so a CNN has something to find."""
-    (train, labels), (test, truth) = (_shares(draw_split(n, 64, 0, s)) for n, s in ((120, "train"), (60, "test")))
+    (train, labels), (test, truth) = (_shares(stacked(n, 64, 0, s)) for n, s in ((120, "train"), (60, "test")))
     assert _linear_accuracy(train, labels, test, truth) > 0.7
 
 

@@ -2,28 +2,21 @@
 
 import json
 import os
-import ssl
 from collections.abc import Iterator
 from functools import partial
-from http.client import HTTPException
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
-from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
 
 import numpy as np
 from filelock import FileLock
 
 from beans_exp.data.source import SPLITS, Source, files_digest
 from beans_exp.errors import DataError
+from beans_exp.network import why_unreachable
 from beans_exp.paths import user_path
 
 VERSION = "0.1.0"
 HOST = "storage.googleapis.com"
 """Where TFDS downloads `beans` from."""
-NETWORK_SECONDS = 5
-"""How long HOST may take to answer before it counts as out of reach."""
 WAYS_OUT = (
     "Ways out: data=synthetic needs no download; or set TFDS_DATA_DIR (or data.data_dir) to a folder that holds "
     f"beans/{VERSION}, prepared by TFDS on a machine with a network"
@@ -87,29 +80,8 @@ def _prepare_again(folder: Path) -> str:
 
 
 def _require_network(folder: Path) -> None:
-    """Raise DataError unless HOST answers; asked in a thread, as looking up a name knows no time limit."""
-    answers: SimpleQueue[Exception | None] = SimpleQueue()
-    Thread(target=lambda: answers.put(_network_error()), daemon=True).start()
-    try:
-        error = answers.get(timeout=NETWORK_SECONDS)
-    except Empty:
-        error = TimeoutError(f"no answer within {NETWORK_SECONDS} seconds")
-    if error:
-        cause = getattr(error, "reason", error)
-        raise DataError(f"no prepared beans in {folder}, and {HOST} is not reached ({cause}). {WAYS_OUT}") from error
-
-
-def _network_error() -> Exception | None:
-    """Why HOST gives no answer, through the proxy that the environment names, if any, as TFDS would ask it."""
-    try:
-        urlopen(f"https://{HOST}", timeout=NETWORK_SECONDS).close()
-    except HTTPError:  # an answer, too
-        return None
-    except URLError as error:  # TFDS brings certificates of its own
-        return None if isinstance(error.reason, ssl.SSLCertVerificationError) else error
-    except (OSError, HTTPException) as error:
-        return error
-    return None
+    if cause := why_unreachable(HOST):
+        raise DataError(f"no prepared beans in {folder}, and {HOST} is not reached ({cause}). {WAYS_OUT}")
 
 
 def _download(root: Path) -> None:

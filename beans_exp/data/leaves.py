@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import colorsys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.random import Generator
@@ -30,8 +30,8 @@ _Range = tuple[float, float]
 _Colour = Sequence[float] | _Floats  # RGB, 0..1
 
 
-def draw_split(n: int, size: int, seed: int, split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Draw the images of one split: uint8 `(n, size, size, 3)` in 0..255, and their labels, int64 `(n,)`.
+def draw_split(n: int, size: int, seed: int, split: str) -> Iterator[tuple[NDArray[np.uint8], int]]:
+    """Draw one split, leaf by leaf: the image, uint8 `(size, size, 3)` in 0..255, and its label.
 
     Every three neighbours are one image of each class in a seeded order, so class counts differ by at most one, and a
     smaller `n` gives the first images of a larger one. Image `i` is seeded by (seed, split, i): splits share no image.
@@ -42,11 +42,8 @@ def draw_split(n: int, size: int, seed: int, split: str) -> tuple[NDArray[np.uin
     key = zlib.crc32(split.encode())
     rng = np.random.default_rng((seed, key))
     rounds = np.tile(np.arange(len(CLASSES), dtype=np.int64), (-(-n // len(CLASSES)), 1))
-    labels = rng.permuted(rounds, axis=1).ravel()[:n]
-    images = np.empty((n, size, size, 3), np.uint8)
-    for index, label in enumerate(labels):
-        images[index] = draw_leaf(int(label), size, (seed, key, index))
-    return images, labels
+    for index, label in enumerate(rng.permuted(rounds, axis=1).ravel()[:n].tolist()):
+        yield draw_leaf(label, size, (seed, key, index)), label
 
 
 def draw_leaf(label: int, size: int, seed: tuple[int, ...]) -> NDArray[np.uint8]:

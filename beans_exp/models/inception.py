@@ -83,10 +83,9 @@ def _penalise(base: keras.Model, reg: RegConfig) -> None:
     """Put the L1 or L2 penalty on every convolution kernel, as on those of the other models from scratch."""
     for layer in base.layers:
         if isinstance(layer, layers.Conv2D):
-            layer.kernel_regularizer = kernel_regularizer(reg)
-            layer.kernel.regularizer = (
-                layer.kernel_regularizer
-            )  # Keras reads the weight's, its configuration the layer's
+            penalty = kernel_regularizer(reg)
+            layer.kernel_regularizer = penalty  # what is saved
+            layer.kernel.regularizer = penalty  # what counts
 
 
 def _head(config: Config, classes: int) -> list[keras.Layer]:
@@ -149,8 +148,9 @@ def graph_above(model: keras.Model, cut: Cut, reg: RegConfig, auxiliary: bool) -
     """Return the network above `cut`: the rest of the base, the head, and where asked for an auxiliary classifier.
 
     The classifier sits on `mixed7` and is new: average pooling 5x5 stride 3, convolutions 1x1 to 128 and 5x5 to 768,
-    and a Dense layer.
+    and a Dense layer. L1 and L2 lie on its kernels only where they lie on those of the base.
     """
+    reg = RegConfig() if isinstance(model.get_layer("base"), InferenceModel) else reg
     inputs, x = _start(model, cut)
     base, others = model.get_layer("base"), []
     if cut.name != "pooling":
