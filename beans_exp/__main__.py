@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import hydra
@@ -35,12 +36,14 @@ def _run_composed(composed: DictConfig) -> float | list[float]:
         from beans_exp.run import run
 
     overrides = chosen(list(HydraConfig.get().overrides.task))
+    folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         config = job_config(composed)
-        log.info("job %s of %s: %s", config.sweep.job, config.sweep.jobs, " ".join(overrides))
-        return run(config, overrides)
+        total = f" of {config.sweep.jobs}" if config.sweep.jobs else ""
+        log.info("job %s%s: %s", config.sweep.job, total, " ".join(overrides))
+        return run(config, overrides, folder)
     with errors_as_messages():
-        return run(single_config(composed), overrides)
+        return run(single_config(composed), overrides, folder)
 
 
 def _quiet_libraries() -> None:

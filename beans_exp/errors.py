@@ -19,3 +19,7 @@ class StoreError(BeansExpError):
 
 class DivergedError(BeansExpError):
     """The training loss became NaN or infinite."""
+
+
+class PrunedError(BeansExpError):
+    """A trial of a search that was stopped because others of its age do better."""

@@ -9,7 +9,7 @@ from beans_exp.data.source import Source
 from beans_exp.schema import Config
 from beans_exp.weights import weights_digest
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 """Raised by hand when a change of the code changes the results of equal configurations."""
 
 

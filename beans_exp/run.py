@@ -1,54 +1,103 @@
 """One run, from a configuration to its objective."""
 
-import time
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from beans_exp.data import load, source
+from beans_exp.checkpoint import Checkpoints
+from beans_exp.data import Source, load, source
 from beans_exp.evaluation import evaluate
 from beans_exp.fingerprint import fingerprint
 from beans_exp.models import build_model
 from beans_exp.models.cost import model_metrics
+from beans_exp.running import Running, alone, say
 from beans_exp.schema import Config
-from beans_exp.tracking.finished import reusable
-from beans_exp.tracking.run import track
+from beans_exp.tracking.finished import reusable, saved_model, untested
+from beans_exp.tracking.resume import reopenable
+from beans_exp.tracking.run import Tracker, track
 from beans_exp.tracking.store import open_store, store_uri
 from beans_exp.tracking.system import peak_memory_mb, reset_peak_memory
-from beans_exp.training import configure, train
+from beans_exp.training import Epoch, configure, stages, train
+from beans_exp.trial import reporter
 
 Objective = float | list[float]
+CHECKPOINT = "checkpoint.npz"
+
+log = logging.getLogger(__name__)
 
 
-def run(config: Config, overrides: Sequence[str] = ()) -> Objective:
+def run(config: Config, overrides: Sequence[str] = (), folder: Path = Path("outputs")) -> Objective:
     """Train, test and save what `config` says; return its objective (a list where several are named).
 
-    A finished run that is the same is reused, unless `if_exists=rerun`. `overrides` are the words of the command line,
-    kept with the run. `time/total_seconds` ends before the model is saved.
+    A finished run that is the same is reused, unless `if_exists=rerun`; one that was killed is gone on with from its
+    checkpoint in `folder`, which belongs to this run alone. `overrides` are the words of the command line, kept with
+    the run.
 
-    Raises BeansExpError for bad data, a store that cannot be used, or a loss that diverged.
+    Raises BeansExpError for bad data, a store that cannot be used, a loss that diverged, or a trial that is pruned.
     """
-    started = time.perf_counter()
-    reset_peak_memory()
     described = source(config.data)
     mark = fingerprint(config, described)
     experiment_id = open_store(store_uri(config.tracking), config.tracking.experiment)
-    if config.if_exists == "reuse" and (earlier := reusable(experiment_id, config, mark)):
-        return _objective(config, earlier)
+    with alone(folder) as waited:
+        if waited:
+            log.info("another process had the same run under way")
+        if config.if_exists == "reuse":
+            _test_where_missing(config, experiment_id, mark, described)
+            if earlier := reusable(experiment_id, config, mark):
+                return _objective(config, earlier)
+        return _train(config, overrides, folder, described, mark, experiment_id)
 
-    configure(config)
-    data = load(config, described)
-    model = build_model(config, len(data.classes))
-    with track(config, experiment_id, mark, data, model, overrides) as tracker:
-        history = train(model, data, config, tracker.log_epoch)
+
+def _train(
+    config: Config, overrides: Sequence[str], folder: Path, described: Source, mark: str, experiment_id: str
+) -> Objective:
+    """The run itself; `time/total_seconds` ends before the model is saved."""
+    reset_peak_memory()
+    checkpoints = Checkpoints.read(folder / CHECKPOINT, mark)
+    reopened = reopenable(experiment_id, config, mark, checkpoints)
+    with checkpoints.removed_unless_killed(), track(config, experiment_id, mark, reopened) as tracker:
+        checkpoints.begin(tracker.run_id, after_save=tracker.send)
+        configure(config)
+        data = load(config, described)
+        model = build_model(config, len(data.classes))
+        tracker.describe(data, model, overrides)
+        history = train(model, data, config, _listener(config, tracker, folder), checkpoints)
         summary = history.summary() | model_metrics(model)
         if config.trainer.test:
             test = evaluate(model, data.test, config)
             tracker.log_test(test, data)
             summary |= test.metrics
-        summary |= {"memory/peak_rss_mb": peak_memory_mb(), "time/total_seconds": time.perf_counter() - started}
+        summary |= {"memory/peak_rss_mb": peak_memory_mb(), "time/total_seconds": checkpoints.total_seconds}
         tracker.log_summary(history, summary)
         objective = _objective(config, history.selected.metrics | summary)
         tracker.log_model(model, data, objective)
     return objective
+
+
+def _listener(config: Config, tracker: Tracker, folder: Path) -> Callable[[Epoch], None]:
+    """What hears of each epoch: the tracker, whoever watches the folder, and the study of a search."""
+    report = reporter(config)
+    epochs = sum(stage.epochs for stage in stages(config))
+
+    def on_epoch(epoch: Epoch) -> None:
+        tracker.hear(epoch)
+        left = (epochs - epoch.step) * epoch.metrics["time/epoch_seconds"]
+        say(folder, Running(int(epoch.metrics["stage"]), epoch.step, epochs, epoch.metrics, left))
+        report(epoch.step, epoch.metrics)
+
+    return on_epoch
+
+
+def _test_where_missing(config: Config, experiment_id: str, mark: str, described: Source) -> None:
+    """Test the saved model of a finished run that was not tested, as those of a search are not."""
+    run_id = untested(experiment_id, mark) if config.trainer.test else None
+    if run_id is None:
+        return
+    configure(config)
+    data = load(config, described)
+    test = evaluate(saved_model(run_id), data.test, config)
+    Tracker(config, run_id).log_test(test, data)
+    log.info("run %s: tested now, test/accuracy %.4f", run_id, test.accuracy)
 
 
 def _objective(config: Config, metrics: dict[str, float]) -> Objective:

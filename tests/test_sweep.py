@@ -139,9 +139,9 @@ def _run(parent: Parent, status: str, before: bool) -> str:
     started = (
         int(parent.opened) + (-60_000 if before else 60_000) + len(parent.client.search_runs([parent.experiment_id]))
     )
-    tags = {"beans.fingerprint": "mark", "beans.status": status}
+    tags = {"beans.fingerprint": "mark", "beans.status": status, "beans.sweep": parent.sweep_id}
     run_id = parent.client.create_run(parent.experiment_id, start_time=started, tags=tags).info.run_id
-    parent.client.set_terminated(run_id, "FINISHED" if status == "finished" else "FAILED")
+    parent.client.set_terminated(run_id, "FINISHED" if status == "finished" else "FAILED", end_time=started + 1)
     return run_id
 
 

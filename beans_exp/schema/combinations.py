@@ -185,7 +185,7 @@ def _inert_outside(config: Config) -> Iterator[Inert]:
     if config.trainer.patience is not None and config.trainer.patience >= max(config.trainer.epochs, finetune_epochs):
         reason = "no stage has more epochs than that"
         yield Inert("trainer.patience", config.trainer.patience, None, reason)
-    no_search = "it confirms the winners of a search, which this version does not have"
+    no_search = "it confirms the winners of a search (hydra/sweeper=optuna)"
     yield from _set_keys("confirm", config.confirm, ConfirmConfig(), ("top", "seeds"), no_search)
     if config.tracking.save_model == "best" and isinstance(config.objective.name, list):
         yield Inert("tracking.save_model", "best", "all", "with several objectives no model is the best one")

@@ -250,6 +250,8 @@ class SweepConfig:
     fingerprint: str | None = None
     job: int | None = None
     jobs: int | None = None
+    study: str | None = None
+    """A search's study and trial, as `beans_exp.trial.Study` writes them."""
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
+import keras
 import mlflow
 from mlflow.entities import Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -29,6 +30,21 @@ def reusable(experiment_id: str, config: Config, fingerprint: str) -> dict[str, 
             log.info("reused run %s: the same run is finished (if_exists=rerun trains again)", run.info.run_id)
             return selected_metrics(client, run, config)
     return None
+
+
+def untested(experiment_id: str, fingerprint: str) -> str | None:
+    """Return the newest finished run with `fingerprint` that has a model, if none of them was tested."""
+    query = f"tags.`beans.fingerprint` = '{fingerprint}' and attributes.status = 'FINISHED'"
+    found = mlflow.MlflowClient().search_runs([experiment_id], query, order_by=["attributes.start_time DESC"])
+    if any("test/accuracy" in run.data.metrics for run in found):
+        return None
+    return next((run.info.run_id for run in found if has_model(run)), None)
+
+
+def saved_model(run_id: str) -> keras.Model:
+    """Return the model that a run saved."""
+    run = mlflow.MlflowClient().get_run(run_id)
+    return mlflow.keras.load_model(f"models:/{run.outputs.model_outputs[-1].model_id}")
 
 
 def _has_what_is_kept(run: Run, keep: str) -> bool:

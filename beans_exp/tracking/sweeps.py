@@ -7,9 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlflow
+from matplotlib.figure import Figure
 from mlflow.entities import Run
 
+from beans_exp.tracking.resume import PROCESS, close_as_killed, this_process
+
 FINISHED = "finished"
+PRUNED = "pruned"
 NOT_RUN = "not run"
 
 
@@ -32,39 +36,67 @@ class Parent:
     client: mlflow.MlflowClient
     experiment_id: str
     run_id: str
+    sweep_id: str
     opened: float
     """Milliseconds since the epoch."""
 
-    def outcomes(self, fingerprints: Sequence[str], completed: Sequence[bool]) -> list[Outcome]:
+    def outcomes(self, fingerprints: Sequence[str], completed: Sequence[bool | None]) -> list[Outcome]:
         """Return what became of each job.
 
-        `completed` says which jobs returned a result; it is empty after an interrupt.
+        `completed` says which jobs returned a result, None for one that was not started; empty after an interrupt.
         """
         ended: list[bool | None] = [*completed] or [None] * len(fingerprints)
-        return [self._outcome(mark, done) for mark, done in zip(fingerprints, ended, strict=True)]
+        return [self.outcome(mark, done) for mark, done in zip(fingerprints, ended, strict=True)]
 
-    def _outcome(self, fingerprint: str, completed: bool | None) -> Outcome:
-        query = f"tags.`beans.fingerprint` = '{fingerprint}'"
-        run = newest_run(self.client, self.experiment_id, query)
-        if run is not None and run.info.start_time >= self.opened:
+    def outcome(self, fingerprint: str, completed: bool | None) -> Outcome:
+        """Return what became of the job with `fingerprint`, which returned a result, or not, or was not started."""
+        found = self._runs(fingerprint)
+        ours = [run for run in found if run.data.tags.get("beans.sweep") == self.sweep_id]
+        trained = [run for run in ours if _ended(run) >= self.opened]
+        if trained:
+            run = max(trained, key=_ended)
             status = run.data.tags.get("beans.status", "running")
             return Outcome(fingerprint, status, run.info.run_id, trained=True, metrics=run.data.metrics)
+        finished = [run for run in found if run.info.status == "FINISHED"]
         if not completed:
             return Outcome(fingerprint, NOT_RUN if completed is None else "failed")
-        reused = newest_run(self.client, self.experiment_id, f"{query} and attributes.status = 'FINISHED'")
-        if reused is None:
+        if not finished:
             return Outcome(fingerprint, "failed")
-        return Outcome(fingerprint, FINISHED, reused.info.run_id, metrics=reused.data.metrics)
+        return Outcome(fingerprint, FINISHED, finished[0].info.run_id, metrics=finished[0].data.metrics)
+
+    def _runs(self, fingerprint: str) -> list[Run]:
+        """Every run with `fingerprint` in the experiment, the last started first."""
+        query, order = f"tags.`beans.fingerprint` = '{fingerprint}'", ["attributes.start_time DESC"]
+        return [*self.client.search_runs([self.experiment_id], query, order_by=order)]
+
+    def close_run(self, fingerprint: str, kind: str, cause: str) -> None:
+        """End the run that a job of this sweep left open: `kind` is `oom`, `killed`, `timeout` or `failed`."""
+        for run in self._runs(fingerprint):
+            if run.info.status == "RUNNING" and run.data.tags.get("beans.sweep") == self.sweep_id:
+                close_as_killed(self.client, run.info.run_id, cause, "killed" if kind == "timeout" else kind)
 
     def close(self, outcomes: Sequence[Outcome]) -> None:
         """Write `jobs.csv` and end the parent run: FINISHED only if every job is."""
         self.client.log_text(self.run_id, jobs_csv(outcomes), "jobs.csv")
         statuses = {outcome.status for outcome in outcomes}
-        status, ended = ("failed", "FAILED") if statuses - {FINISHED} else (FINISHED, "FINISHED")
+        status, ended = ("failed", "FAILED") if statuses - {FINISHED, PRUNED} else (FINISHED, "FINISHED")
         if statuses & {NOT_RUN, "killed"}:
             status, ended = "killed", "KILLED"
         self.client.set_tag(self.run_id, "beans.status", status)
         self.client.set_terminated(self.run_id, ended)
+
+    def log_text(self, text: str, file: str) -> None:
+        """Keep `text` with the sweep as an artifact."""
+        self.client.log_text(self.run_id, text, file)
+
+    def log_figure(self, figure: Figure, file: str) -> None:
+        """Keep a picture with the sweep."""
+        self.client.log_figure(self.run_id, figure, file)
+
+    def log_metric(self, name: str, value: float) -> None:
+        """Log a figure of the sweep as a whole, once."""
+        if name not in self.client.get_run(self.run_id).data.metrics:
+            self.client.log_metric(self.run_id, name, value)
 
 
 def open_parent(uri: str, experiment_id: str, sweep_id: str, name: str) -> Parent:
@@ -77,7 +109,13 @@ def open_parent(uri: str, experiment_id: str, sweep_id: str, name: str) -> Paren
     if run is None:
         run = client.create_run(experiment_id, tags=tags, run_name=name)
     client.update_run(run.info.run_id, status="RUNNING")
-    return Parent(client, experiment_id, run.info.run_id, opened)
+    client.set_tag(run.info.run_id, PROCESS, this_process())
+    return Parent(client, experiment_id, run.info.run_id, sweep_id, opened)
+
+
+def _ended(run: Run) -> float:
+    """Milliseconds since the epoch; infinite while it goes on."""
+    return run.info.end_time or float("inf")
 
 
 def newest_run(client: mlflow.MlflowClient, experiment_id: str, query: str) -> Run | None:

@@ -1,0 +1,61 @@
+"""What a run that is under way says of itself: a small file in its folder, always whole, read by whoever watches."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+FILE = "running.json"
+LOCK = ".running.lock"
+
+
+@dataclass(frozen=True)
+class Running:
+    """Where a run stands after an epoch."""
+
+    stage: int
+    epoch: int
+    """Counted from 1 over all stages, like `epochs`."""
+    epochs: int
+    metrics: dict[str, float]
+    seconds_left: float
+    """Of training, if the epochs to come take as long as this one; stages to come are counted as if they did, too."""
+
+
+def say(folder: Path, running: Running) -> None:
+    """Write `running` in place of what was said before."""
+    unfinished = folder / f"{FILE}.unfinished"
+    unfinished.write_text(json.dumps(asdict(running)))
+    unfinished.replace(folder / FILE)
+
+
+def hear(folder: Path) -> Running | None:
+    """Return what the run in `folder` said last, or None."""
+    try:
+        return Running(**json.loads((folder / FILE).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[bool]:
+    """Hold `folder` for one process; wait for another one that has it, and say whether there was one.
+
+    The lock is the kernel's: it is free as soon as its process has ended, whatever ended it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    waited = False
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        waited = True
+        lock.acquire()
+    try:
+        yield waited
+    finally:
+        lock.release()
+        (folder / FILE).unlink(missing_ok=True)

@@ -1,0 +1,75 @@
+"""The end of a search: its best trial, how to run that again, and the pictures of what mattered."""
+
+import logging
+import shlex
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+from matplotlib.figure import Figure
+from optuna.trial import FrozenTrial, TrialState
+
+from beans_exp.schema import Config
+from beans_exp.sweep.jobs import SweepJobs
+from beans_exp.sweep.point import Composer
+from beans_exp.sweep.study import ORIGIN, SharedStudy
+from beans_exp.tracking.store import ui_hint
+
+log = logging.getLogger(__name__)
+
+
+def finish(study: SharedStudy, composer: Composer, jobs: SweepJobs, config: Config) -> None:
+    """Print what the search found, and keep its trials and pictures with the parent run."""
+    print(_summary(study.counted))
+    completed = [trial for trial in study.counted if trial.state == TrialState.COMPLETE]
+    best = study.study.best_trials if completed else []
+    for trial in best if len(config.objective.metrics) > 1 else best[:1]:
+        values = ", ".join(
+            f"{name} {value:.4f}" for name, value in zip(config.objective.metrics, trial.values, strict=True)
+        )
+        print(f"best trial {trial.number}: {values}, run {trial.user_attrs.get('beans.run', '')}")
+        print(f"  python -m beans_exp {shlex.join(composer.single_run(trial.params))}")
+    jobs.place.parent.log_text(study.study.trials_dataframe().to_csv(index=False), "trials.csv")
+    if len(config.objective.metrics) == 1:
+        _log_pictures(study.study, jobs, config.objective.metrics[0])
+    print(f"experiment {config.tracking.experiment}: {ui_hint(jobs.place.uri, jobs.place.experiment_id)}")
+    print(f"study {study.name}: optuna-dashboard {shlex.quote(study.url)}")
+
+
+def _summary(trials: list[FrozenTrial]) -> str:
+    counts = {state.name.lower(): sum(trial.state == state for trial in trials) for state in TrialState}
+    known = [str(trial.user_attrs.get(ORIGIN, "")).partition(" ")[0] for trial in trials]
+    counts |= {name: known.count(name) for name in ("reused", "reduced", "equal", "retry")}
+    return f"{len(trials)} trials: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+def _log_pictures(study: optuna.Study, jobs: SweepJobs, objective: str) -> None:
+    import optuna.visualization.matplotlib as pictures
+
+    def importances(found: optuna.Study, **keys: Any) -> Any:
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        return pictures.plot_param_importances(found, evaluator=evaluator, **keys)
+
+    for name, draw in (("history.png", pictures.plot_optimization_history), ("importances.png", importances)):
+        if (figure := _drawn(draw, study, objective)) is not None:
+            jobs.place.parent.log_figure(figure, name)
+
+
+def _drawn(draw: Callable[..., Any], study: optuna.Study, objective: str) -> Figure | None:
+    """The picture; None where too few trials tell too little."""
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("agg")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the pictures are marked experimental
+            axes = draw(study, target_name=objective)
+    except (ValueError, RuntimeError) as error:
+        log.info("%s", error)
+        return None
+    figure: Figure = axes.figure
+    figure.set_size_inches(9, 4.5)
+    figure.tight_layout()
+    plt.close(figure)
+    return figure

@@ -1,0 +1,257 @@
+"""A search from its overrides to the configuration that is confirmed: ask, run, tell, and look again."""
+
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from beans_exp.data.source import text_digest
+from beans_exp.entry import errors_as_messages
+from beans_exp.errors import BeansExpError, ConfigError
+from beans_exp.schema import Config
+from beans_exp.schema.rules import at_least, broken, fraction, positive
+from beans_exp.sweep import space
+from beans_exp.sweep.confirm import confirm
+from beans_exp.sweep.finish import finish
+from beans_exp.sweep.jobs import SweepJobs, default_storage, is_pruned, open_jobs, values_of
+from beans_exp.sweep.point import Composer, Point
+from beans_exp.sweep.study import FINGERPRINT, ORIGIN, Search, SharedStudy, open_study
+from beans_exp.sweep.worker import JobError
+from beans_exp.trial import Study, can_prune
+from beans_exp.weights import weights_digest
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """`hydra.sweeper` of the Optuna sweeper."""
+
+    sampler: dict[str, Any]
+    pruner: dict[str, Any] | None
+    direction: Any = None
+    storage: str | None = None
+    study_name: str | None = None
+    n_trials: int = 20
+    n_jobs: int = 1
+    max_failure_rate: float = 0.0
+    timeout: float | None = None
+    trial_seconds: float | None = None
+    params: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        at_least("hydra.sweeper.n_trials", self.n_trials, 1)
+        at_least("hydra.sweeper.n_jobs", self.n_jobs, 1)
+        fraction("hydra.sweeper.max_failure_rate", self.max_failure_rate)
+        positive("hydra.sweeper.timeout", self.timeout)
+        positive("hydra.sweeper.trial_seconds", self.trial_seconds)
+
+
+def run_search(
+    hydra_context: HydraContext, launcher: Launcher, config: DictConfig, given: dict[str, Any], arguments: Sequence[str]
+) -> None:
+    """Search until the study has `n_trials` trials, then confirm the best; end the program with status 1 if it failed.
+
+    `given` holds the keys of `hydra.sweeper`. The same command goes on where an earlier one stopped.
+    """
+    with errors_as_messages():
+        options = _options(given)
+        fixed, searched = space.split_overrides(space.parsed(options.params, arguments, hydra_context.config_loader))
+        composer = Composer(hydra_context, config, fixed)
+        first = _first_point(composer, searched)
+        search = Search(searched, _facts(first, composer), first.config.objective.directions)
+        _check(options, first.config)
+        name = (
+            options.study_name
+            or f"beans_exp-{text_digest((search.description, first.config.tracking.experiment))[:12]}"
+        )
+        if first.config.plan:
+            _print_plan(name, search, options)
+            return
+        tracking = first.config.tracking
+        url = options.storage or default_storage(tracking)
+        sweep_id = text_digest(("search", name, tracking.experiment))[:16]
+        with (
+            open_study(url, name, search, options.sampler) as study,
+            open_jobs(launcher, config, tracking, sweep_id, options.n_jobs) as jobs,
+        ):
+            ok = _Loop(options, composer, study, jobs).run()
+            ok = ok and confirm(study.counted, composer, jobs, first.config)
+            finish(study, composer, jobs, first.config)
+    if not ok:
+        sys.exit(1)
+
+
+def _options(given: dict[str, Any]) -> Options:
+    known = {item.name for item in fields(Options)}
+    for key in given:
+        if key not in known:
+            raise ConfigError(
+                f"hydra.sweeper.{key} is not a key of the Optuna sweeper; known: {', '.join(sorted(known))}"
+            )
+    return Options(**given)
+
+
+def _check(options: Options, config: Config) -> None:
+    direction, wanted = options.direction, config.objective.direction
+    if direction is not None and direction != wanted:
+        raise broken("hydra.sweeper.direction", direction, f"{wanted}, as objective.direction says, or null")
+    for metric in config.objective.metrics:
+        if metric.startswith("test/") or metric == "time/ms_per_image":
+            raise broken("objective.name", metric, "a metric of training or validation in a search: no trial is tested")
+    if len(config.objective.metrics) > 1 and config.tracking.save_model == "best":
+        raise broken("tracking.save_model", "best", "all or none with several objectives: none is the best")
+    if options.pruner and not can_prune(config) and not str(options.pruner["_target_"]).endswith("NopPruner"):
+        names = ", ".join(config.objective.metrics)
+        log.warning("no trial is pruned: objective.name=%s has no single value after an epoch", names)
+
+
+def _first_point(composer: Composer, searched: Mapping[str, Any]) -> Point:
+    """Compose every end of every range once, so that what cannot be composed is found before anything is trained."""
+    if not searched:
+        raise ConfigError("the search space is empty: leave something open, for example finetune.blocks=range(0,12)")
+    lowest = {key: space.ends(distribution)[0] for key, distribution in searched.items()}
+    first = composer.point(lowest)
+    for key, distribution in searched.items():
+        for value in space.ends(distribution)[1:]:
+            other = composer.point(lowest | {key: value})
+            for group in ("tracking", "objective", "plan"):
+                if getattr(other.config, group) != getattr(first.config, group):
+                    raise ConfigError(f"{key}: {group} cannot be searched: a search has one")
+    return first
+
+
+def _facts(first: Point, composer: Composer) -> dict[str, str]:
+    """What a study's values rest on beside its space: whoever shares it must have the same."""
+    from importlib.metadata import version
+
+    described = composer.sources[repr(first.config.data)]
+    left_out = ("hydra.", "tracking.", "confirm.", "plan=", "data.data_dir=", "data.cache_dir=", "features.")
+    fixed = sorted(word for word in composer.fixed if not word.lstrip("+~").startswith(left_out))
+    objective = zip(first.config.objective.directions, first.config.objective.metrics, strict=True)
+    facts = {
+        "objective": ", ".join(" ".join(pair) for pair in objective),
+        "fixed overrides": " ".join(fixed),
+        "data": f"{described.name} {described.version} {described.digest[:16]}",
+        "beans_exp": version("beans-exp"),
+    }
+    if first.config.model.pretrained:
+        facts["weights"] = str(weights_digest(first.config.model))[:16]
+    return facts
+
+
+def _print_plan(name: str, search: Search, options: Options) -> None:
+    print(f"study {name}: {options.n_trials} trials of")
+    for key, text in search.description.items():
+        print(f"  {key}: {text}")
+
+
+class _Loop:
+    """Asks for trials while there is room, and tells what became of them."""
+
+    def __init__(self, options: Options, composer: Composer, study: SharedStudy, jobs: SweepJobs) -> None:
+        self.options = options
+        self.composer = composer
+        self.study = study
+        self.jobs = jobs
+        self.running: dict[int, tuple[Trial, Point]] = {}
+        self.ends = time.monotonic() + options.timeout if options.timeout else float("inf")
+
+    def run(self) -> bool:
+        """Run trials to the end of the search; return whether it did not fail."""
+        self.study.close_dead()
+        log.info("study %s: %d of %d trials are there", self.study.name, len(self.study.counted), self.options.n_trials)
+        while True:
+            while self.jobs.has_room and self._goes_on:
+                self._next()
+            if not self.running:
+                return self._judged()
+            for number, result in self.jobs.ended():
+                self._tell(*self.running.pop(number), result)
+            self.study.close_dead()
+
+    @property
+    def _goes_on(self) -> bool:
+        enough = len(self.study.counted) >= self.options.n_trials
+        return not enough and not self.study.exhausted and time.monotonic() < self.ends and not self._too_many_failed
+
+    @property
+    def _failed(self) -> list[FrozenTrial]:
+        return [trial for trial in self.study.counted if trial.state == TrialState.FAIL]
+
+    @property
+    def _too_many_failed(self) -> bool:
+        return len(self._failed) > self.options.max_failure_rate * self.options.n_trials
+
+    def _judged(self) -> bool:
+        if self._too_many_failed:
+            rate = self.options.max_failure_rate
+            causes = {str(trial.user_attrs.get("beans.cause", "unknown")) for trial in self._failed}
+            print(f"the search failed: {len(self._failed)} trials did, hydra.sweeper.max_failure_rate={rate:g}")
+            print("\n".join(f"  {cause}" for cause in sorted(causes)))
+        return not self._too_many_failed
+
+    def _next(self) -> None:
+        """Ask for a trial, and start it unless its value is known."""
+        trial = self.study.ask()
+        try:
+            point = self.composer.point(trial.params)
+        except ConfigError as error:
+            self._fail(trial, str(error))
+            return
+        trial.set_user_attr(FINGERPRINT, point.fingerprint)
+        if self._told_already(trial, point):
+            return
+        if point.inert:
+            trial.set_user_attr(ORIGIN, trial.user_attrs.get(ORIGIN, "reduced"))
+        study = Study(self.study.url, self.study.name, trial._trial_id, self.options.pruner, self.options.trial_seconds)
+        self.running[self.jobs.start(point, study.dumps())] = (trial, point)
+
+    def _told_already(self, trial: Trial, point: Point) -> bool:
+        """Tell the value of a finished run that is the same, or what an equal trial ended with."""
+        values = self.jobs.finished(point)
+        if values is not None:
+            trial.set_user_attr(ORIGIN, "reused")
+            trial.set_user_attr("beans.run", self.jobs.run_of(point.fingerprint))
+            self._complete(trial, values)
+            return True
+        equal = [other for other in self.study.counted if other.user_attrs.get(FINGERPRINT) == point.fingerprint]
+        for other in equal:
+            if other.state == TrialState.PRUNED:
+                trial.set_user_attr(ORIGIN, f"equal to trial {other.number}")
+                for step, value in other.intermediate_values.items():
+                    trial.report(value, step)
+                self.study.tell(trial, None, TrialState.PRUNED)
+                return True
+        return False
+
+    def _tell(self, trial: Trial, point: Point, result: JobReturn) -> None:
+        error = result._return_value
+        trial.set_user_attr("beans.run", self.jobs.run_of(point.fingerprint))
+        if result.status == JobStatus.COMPLETED:
+            self._complete(trial, values_of(result))
+        elif is_pruned(result):
+            self.study.tell(trial, None, TrialState.PRUNED)
+            print(f"trial {trial.number}: {error}")
+        else:
+            known = isinstance(error, BeansExpError | JobError)
+            self._fail(trial, str(error) if known else f"{type(error).__name__}: {error}")
+
+    def _complete(self, trial: Trial, values: Sequence[float]) -> None:
+        self.study.tell(trial, values, TrialState.COMPLETE)
+        shown = ", ".join(f"{value:.4f}" for value in values)
+        origin = trial.user_attrs.get(ORIGIN)
+        print(f"trial {trial.number}: {shown}{f' ({origin})' if origin else ''}  {' '.join(space.words(trial.params))}")
+
+    def _fail(self, trial: Trial, cause: str) -> None:
+        trial.set_user_attr("beans.cause", cause[:500])
+        self.study.tell(trial, None, TrialState.FAIL)
+        print(f"trial {trial.number} failed: {cause}  {' '.join(space.words(trial.params))}")

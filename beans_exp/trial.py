@@ -1,0 +1,95 @@
+"""A run's side of a search: it reports its objective to the study after each epoch, and ends when it is pruned.
+
+The study is reached through its storage alone, so that any launcher will do, on any machine.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import optuna
+
+from beans_exp.errors import PrunedError
+from beans_exp.optuna_parts import instantiate
+from beans_exp.schema import Config
+from beans_exp.schema.names import EPOCH_METRICS
+
+RUNNING_BEST = {"best/val_accuracy": "val/accuracy"}
+"""Metrics of the run that an epoch has a value of so far."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a job must know of its study; handed over as text in `sweep.study`."""
+
+    storage: str
+    name: str
+    trial_id: int
+    pruner: dict[str, Any] | None
+    """A class path under `_target_`, and its arguments; None: nothing is pruned."""
+    seconds: float | None
+    """Training longer than that is pruned."""
+
+    def dumps(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def loads(cls, text: str) -> "Study":
+        return cls(**json.loads(text))
+
+
+Report = Callable[[int, dict[str, float]], None]
+
+
+def can_prune(config: Config) -> bool:
+    """Whether the objective is one, and has a value after each epoch."""
+    metrics = config.objective.metrics
+    return len(metrics) == 1 and (metrics[0] in EPOCH_METRICS or metrics[0] in RUNNING_BEST)
+
+
+def reporter(config: Config) -> Report:
+    """Return what tells the study of an epoch (its step and metrics), and raises PrunedError where it is the last."""
+    if config.sweep.study is None:
+        return lambda step, metrics: None
+    study = Study.loads(config.sweep.study)
+    trial = _open_trial(study) if study.pruner else None
+    best = _best_so_far(config)
+    started = time.monotonic()
+
+    def report(step: int, metrics: dict[str, float]) -> None:
+        if trial is not None and can_prune(config):
+            if step not in trial.storage.get_trial(study.trial_id).intermediate_values:
+                trial.report(best(metrics), step)
+            if trial.should_prune():
+                raise PrunedError(f"pruned after epoch {step}: trials of its age do better")
+        if study.seconds is not None and time.monotonic() - started > study.seconds:
+            raise PrunedError(f"pruned after epoch {step}: it takes longer than {study.seconds:g} seconds")
+
+    return report
+
+
+def _open_trial(study: Study) -> optuna.trial.Trial:
+    pruner = instantiate(study.pruner) if study.pruner else None
+    opened = optuna.load_study(study_name=study.name, storage=open_storage(study.storage), pruner=pruner)
+    return optuna.trial.Trial(opened, study.trial_id)
+
+
+def open_storage(url: str) -> optuna.storages.BaseStorage:
+    """Return the storage at `url`, an address of SQLAlchemy's."""
+    return optuna.storages.get_storage(url)
+
+
+def _best_so_far(config: Config) -> Callable[[dict[str, float]], float]:
+    """What is reported of an epoch: its objective, or with `trainer.select=best` the best one until then."""
+    name = config.objective.metrics[0]
+    keep = config.trainer.select == "best" or name in RUNNING_BEST
+    better = max if config.objective.directions[0] == "maximize" else min
+    found: list[float] = []
+
+    def best(metrics: dict[str, float]) -> float:
+        found.append(metrics[RUNNING_BEST.get(name, name)])
+        return better(found) if keep else found[-1]
+
+    return best
