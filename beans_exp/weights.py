@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from beans_exp.errors import DataError
@@ -36,10 +37,17 @@ def weights_digest(model: ModelConfig) -> str | None:
         return "imagenet"
     file = user_path(model.weights)
     try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        facts = file.stat()
+        return _content_digest(file, facts.st_mtime_ns, facts.st_size)
     except OSError as error:
         raise DataError(f"model.weights: {file} cannot be read ({error.strerror}). {WAY_OUT}") from error
+
+
+@lru_cache
+def _content_digest(file: Path, changed_ns: int, size: int) -> str:
+    """The hash of what is in `file`, read once as long as it does not change: a sweep asks for each of its points."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _require_imagenet() -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -65,6 +66,31 @@ def program(tmp_path: Path) -> Program:
         return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=variables, timeout=timeout)
 
     return start
+
+
+Started = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[Started]:
+    """Start `python -m beans_exp` with the given words; return once `until` stands in its output, the file `log`."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(*words: str, until: str) -> subprocess.Popen[bytes]:
+        with (tmp_path / "log").open("w") as log:
+            command = [sys.executable, "-m", "beans_exp", *words]
+            processes.append(subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log))
+        for _ in range(1200):
+            if until in (tmp_path / "log").read_text():
+                return processes[-1]
+            assert processes[-1].poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        raise TimeoutError((tmp_path / "log").read_text())
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(scope="session")

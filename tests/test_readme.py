@@ -16,10 +16,12 @@ from tests.conftest import TINY, Program
 
 ROOT = CONF.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+PAGES = "\n".join(file.read_text() for file in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
+BLOCKS = re.findall(r"```sh\n(.*?)```", PAGES, flags=re.DOTALL)
 COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
 SMALL = [*TINY, "trainer=quick", "data.image_size=80", "trainer.epochs=1", "tracking.save_model=none"]
 OURS = [command for command in COMMANDS if command.startswith("python -m beans_exp")]
+SEARCH = ["hydra.sweeper.n_trials=2", "confirm.top=1", "confirm.seeds=1", "hydra.sweeper.n_jobs=2"]
 SHOWN = [command for command in OURS if "--help" in command or "--cfg" in command]
 BY_ANOTHER_TEST = {
     UI_COMMAND.format(
@@ -41,12 +43,14 @@ def test_every_command_is_run_by_some_test() -> None:
 @pytest.mark.parametrize("command", OURS)
 def test_a_command_does_what_the_readme_says(command: str, program: Program) -> None:
     words = shlex.split(command)[3:]
-    if "model=inception" in words:  # a file of random weights stands for the pre-trained ones
+    if "inception" in command or "search_" in command:  # a file of random weights stands for the pre-trained ones
         base = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(80, 80, 3))
         base.save_weights("base.weights.h5")
-    ended = program(
-        *words, *([] if command in SHOWN else SMALL), env={"BEANS_EXP_INCEPTION_WEIGHTS": "base.weights.h5"}
-    )
+    if command not in SHOWN:
+        words += SMALL
+    if "optuna" in command or "search_" in command:
+        words += SEARCH
+    ended = program(*words, env={"BEANS_EXP_INCEPTION_WEIGHTS": "base.weights.h5"})
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "Traceback" not in ended.stderr
 

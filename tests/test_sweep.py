@@ -3,9 +3,6 @@
 import csv
 import io
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +14,7 @@ from beans_exp.schema import Config, TrackingConfig
 from beans_exp.sweep.plan import Plan, Point, plan_grid
 from beans_exp.tracking.store import open_store, store_uri
 from beans_exp.tracking.sweeps import Parent, open_parent
-from tests.conftest import TINY, Program
+from tests.conftest import TINY, Program, Started
 
 Composed = Callable[..., Config]
 
@@ -167,15 +164,8 @@ def test_an_outcome_is_what_this_command_did(
         assert outcome.run_id == ids[(status, not trained)]
 
 
-def test_a_terminated_grid_closes_its_parent(tmp_path: Path) -> None:
-    words = ["-m", *TINY, "trainer.epochs=100000", "reg=l1,l2"]
-    with (tmp_path / "log").open("w") as log:
-        command = [sys.executable, "-m", "beans_exp", *words]
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
-    for _ in range(600):
-        if "Epoch 2/" in (tmp_path / "log").read_text():
-            break
-        time.sleep(0.2)
+def test_a_terminated_grid_closes_its_parent(started: Started, tmp_path: Path) -> None:
+    process = started("-m", *TINY, "trainer.epochs=100000", "reg=l1,l2", until="Epoch 2/")
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 128 + signal.SIGTERM
     printed = (tmp_path / "log").read_text()

@@ -53,10 +53,18 @@ def check(config: Config) -> Config:
         raise broken("plan", True, "false in a single run: it shows the jobs of a grid (-m)")
     if replace(config.sweep, fingerprint=None) != SweepConfig():
         raise ConfigError("sweep.* is written by a sweeper, not by hand. Leave it out")
+    _require_depth(config)
     for inert in inert_options(config):
         raise ConfigError(f"{inert}. Leave it out, or write {inert.key}={shown(inert.neutral)}")
     require_runnable(config)
     return config
+
+
+def _require_depth(config: Config) -> None:
+    deepest = _deepest(config.model)
+    if config.model.pretrained and config.finetune.blocks > deepest:
+        where = f"model.top_block={config.model.top_block} (the stem counts as the last block)"
+        raise broken("finetune.blocks", config.finetune.blocks, f"between 0 and {deepest} with {where}")
 
 
 def reduce(config: Config) -> tuple[Config, list[Inert]]:
@@ -79,12 +87,6 @@ def require_runnable(config: Config) -> None:
     smallest, what_for = _smallest_image(config)
     if size < smallest:
         raise broken("data.image_size", size, f"{smallest} or more for {what_for}")
-    deepest = _deepest(config.model)
-    if config.finetune.blocks > deepest:
-        rule = (
-            f"between 0 and {deepest} with model.top_block={config.model.top_block} (the stem counts as the last block)"
-        )
-        raise broken("finetune.blocks", config.finetune.blocks, rule)
     if config.trainer.epochs == 0 and config.finetune.blocks == 0:
         raise broken(
             "trainer.epochs", 0, "1 or more: no second stage follows (0 skips the head's stage before finetune)"
@@ -134,6 +136,9 @@ def _inert_finetune(config: Config) -> Iterator[Inert]:
     elif finetune.blocks == 0:
         reason = "finetune.blocks=0 means no second stage"
         yield from _set_keys("finetune", finetune, neutral, every[1:], reason)
+    elif finetune.blocks > (deepest := _deepest(model)):
+        reason = f"model.top_block={model.top_block} has {deepest} blocks above and with the stem"
+        yield Inert("finetune.blocks", finetune.blocks, deepest, reason)
 
 
 def _inert_reg(config: Config) -> Iterator[Inert]:

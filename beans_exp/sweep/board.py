@@ -80,7 +80,7 @@ class Board:
             row = [line.state, "", "", *("" for _ in SHOWN), ""]
             if line.heard:
                 metrics = [f"{line.heard.metrics.get(name, float('nan')):.3f}" for name in SHOWN]
-                left = _duration(line.heard.seconds_left)
+                left = duration(line.heard.seconds_left)
                 row = [line.label, str(line.heard.stage), f"{line.heard.epoch}/{line.heard.epochs}", *metrics, left]
             else:
                 row[0] = f"{line.label} ({line.state})"
@@ -90,10 +90,11 @@ class Board:
 
 def _where(running: Running) -> str:
     metrics = ", ".join(f"{name} {running.metrics[name]:.3f}" for name in SHOWN if name in running.metrics)
-    left = _duration(running.seconds_left)
+    left = duration(running.seconds_left)
     return f"stage {running.stage}, epoch {running.epoch}/{running.epochs}, {metrics}, {left} left"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`seconds` as a reader wants them."""
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

@@ -26,6 +26,9 @@ def run_grid(
         plan = plan_grid(points)
         _print_plan(plan)
         if plan.only:
+            from beans_exp.sweep.forecast import print_forecast
+
+            print_forecast(plan, config)
             return []
         from beans_exp.sweep.launch import launch  # MLflow is imported once the plan is known to be good
 
@@ -40,10 +43,8 @@ def _compose(hydra_context: HydraContext, config: DictConfig, overrides: list[st
 
 
 def _print_plan(plan: Plan) -> None:
-    """Print how many points were asked for, what was dropped, and, where nothing is run, the distinct jobs."""
+    """Print how many points were asked for, and what was dropped."""
     print(f"{plan.requested} requested, {len(plan.jobs)} distinct")
     for text in plan.dropped:
         print(f"  reduced: {text}")
-    for job in plan.jobs if plan.only else ():
-        print(f"  {job.fingerprint}  {job.label}")
     sys.stdout.flush()

@@ -23,6 +23,8 @@ from beans_exp.tracking.resume import close_dead_runs
 from beans_exp.tracking.store import MLRUNS, open_store, store_uri
 from beans_exp.tracking.sweeps import Parent, open_parent
 
+INTERRUPTED = JobError("killed", "the sweep was interrupted")
+
 
 @dataclass(frozen=True)
 class Place:
@@ -141,7 +143,9 @@ class SweepJobs:
         return (self.place.parent.outcome(point.fingerprint, completed=True).metrics or {}).get(name)
 
     def close(self) -> None:
-        """End the parent run, with the table of the jobs."""
+        """End the parent run, with the table of the jobs; those under way have ended, in whatever state."""
+        for fingerprint in self.under_way.values():
+            close_left_open(self.place.parent, fingerprint, INTERRUPTED)
         marks = list(self.completed)
         self.place.parent.close(self.place.parent.outcomes(marks, [self.completed[mark] for mark in marks]))
 

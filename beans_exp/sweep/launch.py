@@ -8,7 +8,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from beans_exp.sweep.jobs import Place, close_left_open, open_place
+from beans_exp.sweep.jobs import INTERRUPTED, Place, close_left_open, open_place
 from beans_exp.sweep.plan import Job, Plan
 from beans_exp.sweep.table import print_results
 from beans_exp.tracking.sweeps import FINISHED
@@ -26,8 +26,9 @@ def launch(plan: Plan, launcher: Launcher, config: DictConfig) -> tuple[Sequence
     try:
         returns = launcher.launch(jobs, initial_job_idx=0)
     finally:
-        for job, result in zip(plan.jobs, returns, strict=False):
-            close_left_open(place.parent, job.fingerprint, result._return_value)
+        errors = [result._return_value for result in returns] or [INTERRUPTED] * len(jobs)
+        for job, error in zip(plan.jobs, errors, strict=True):
+            close_left_open(place.parent, job.fingerprint, error)
         outcomes = place.parent.outcomes([job.fingerprint for job in plan.jobs], [_completed(item) for item in returns])
         place.parent.close(outcomes)
         print_results(plan, outcomes, returns, place.uri, place.experiment_id)

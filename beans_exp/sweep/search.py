@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from beans_exp.data.source import text_digest
 from beans_exp.entry import errors_as_messages
 from beans_exp.errors import BeansExpError, ConfigError
+from beans_exp.optuna_parts import instantiate
 from beans_exp.schema import Config
 from beans_exp.schema.rules import at_least, broken, fraction, positive
 from beans_exp.sweep import space
@@ -69,6 +70,8 @@ def run_search(
         first = _first_point(composer, searched)
         search = Search(searched, _facts(first, composer), first.config.objective.directions)
         _check(options, first.config)
+        if hasattr(launcher, "bounds"):
+            launcher.bounds(options.n_jobs)
         name = (
             options.study_name
             or f"beans_exp-{text_digest((search.description, first.config.tracking.experiment))[:12]}"
@@ -104,6 +107,8 @@ def _check(options: Options, config: Config) -> None:
     direction, wanted = options.direction, config.objective.direction
     if direction is not None and direction != wanted:
         raise broken("hydra.sweeper.direction", direction, f"{wanted}, as objective.direction says, or null")
+    if options.pruner:
+        instantiate(options.pruner, "hydra.sweeper.pruner")
     for metric in config.objective.metrics:
         if metric.startswith("test/") or metric == "time/ms_per_image":
             raise broken("objective.name", metric, "a metric of training or validation in a search: no trial is tested")
@@ -115,16 +120,25 @@ def _check(options: Options, config: Config) -> None:
 
 
 def _first_point(composer: Composer, searched: Mapping[str, Any]) -> Point:
-    """Compose every end of every range once, so that what cannot be composed is found before anything is trained."""
+    """Compose every end of every range, so that what cannot be run, or cannot act, is found before anything is trained.
+
+    Each parameter is varied while the others are at their first values, and while they are at their last ones.
+    """
     if not searched:
         raise ConfigError("the search space is empty: leave something open, for example finetune.blocks=range(0,12)")
-    lowest = {key: space.ends(distribution)[0] for key, distribution in searched.items()}
-    first = composer.point(lowest)
-    for key, distribution in searched.items():
-        for value in space.ends(distribution)[1:]:
-            other = composer.point(lowest | {key: value})
+    ends = {key: space.ends(distribution) for key, distribution in searched.items()}
+    first = composer.point({key: values[0] for key, values in ends.items()})
+    for key, values in ends.items():
+        found = [
+            [composer.point({other: every[place] for other, every in ends.items()} | {key: value}) for value in values]
+            for place in (0, -1)
+        ]
+        if all(len({point.fingerprint for point in points}) < 2 for points in found):
+            option = next((str(inert) for inert in found[-1][-1].inert), f"{key} decides nothing")
+            raise ConfigError(f"{option}; it acts at no point of the search. Leave it out")
+        for point in (point for points in found for point in points):
             for group in ("tracking", "objective", "plan"):
-                if getattr(other.config, group) != getattr(first.config, group):
+                if getattr(point.config, group) != getattr(first.config, group):
                     raise ConfigError(f"{key}: {group} cannot be searched: a search has one")
     return first
 
@@ -197,7 +211,11 @@ class _Loop:
             causes = {str(trial.user_attrs.get("beans.cause", "unknown")) for trial in self._failed}
             print(f"the search failed: {len(self._failed)} trials did, hydra.sweeper.max_failure_rate={rate:g}")
             print("\n".join(f"  {cause}" for cause in sorted(causes)))
-        return not self._too_many_failed
+            return False
+        completed = any(trial.state == TrialState.COMPLETE for trial in self.study.counted)
+        if not completed:
+            print("the search failed: no trial completed, so there is nothing to confirm")
+        return completed
 
     def _next(self) -> None:
         """Ask for a trial, and start it unless its value is known."""

@@ -125,9 +125,10 @@ class SharedStudy:
 
 
 def _has_died(trial: FrozenTrial) -> bool:
-    owner, beat = trial.user_attrs.get(OWNER), trial.user_attrs.get(BEAT)
+    owner = trial.user_attrs.get(OWNER)
     started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
-    return bool(owner and is_dead(owner)) or time.time() - (beat or started) > DEAD_SECONDS
+    silent = time.time() - trial.user_attrs.get(BEAT, started)
+    return bool(owner and is_dead(owner)) or silent > DEAD_SECONDS
 
 
 def open_study(url: str, name: str, search: Search, sampler: Mapping[str, Any]) -> SharedStudy:
@@ -138,6 +139,7 @@ def open_study(url: str, name: str, search: Search, sampler: Mapping[str, Any]) 
     import sqlalchemy.exc
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    _sampler(sampler, search, 0)  # before anything is written
     try:
         with _creation_lock(url):
             storage = open_storage(url)

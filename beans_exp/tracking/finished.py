@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from statistics import median
 
 import keras
 import mlflow
@@ -10,6 +11,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from beans_exp.schema import Config
 from beans_exp.schema.names import EPOCH_METRICS, OBJECTIVES
+from beans_exp.tracking.params import flat_params
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +19,7 @@ NOT_BEST = "beans.model"
 """The tag of a run whose model is not there because `tracking.save_model=best` kept a better one."""
 
 
-def reusable(experiment_id: str, config: Config, fingerprint: str) -> dict[str, float] | None:
+def reusable(experiment_id: str, config: Config, fingerprint: str, *, quiet: bool = False) -> dict[str, float] | None:
     """Return the objective's metrics of a finished run that is the same as `config`; None where there is none.
 
     A run that lacks its test figures or its model, and is asked for them, is not the same.
@@ -27,9 +29,37 @@ def reusable(experiment_id: str, config: Config, fingerprint: str) -> dict[str, 
     for run in client.search_runs([experiment_id], query, order_by=["attributes.start_time DESC"]):
         tested = "test/accuracy" in run.data.metrics or not config.trainer.test
         if tested and _has_what_is_kept(run, config.tracking.save_model):
-            log.info("reused run %s: the same run is finished (if_exists=rerun trains again)", run.info.run_id)
+            if not quiet:
+                log.info("reused run %s: the same run is finished (if_exists=rerun trains again)", run.info.run_id)
             return selected_metrics(client, run, config)
     return None
+
+
+COSTLY = (
+    "model.name",
+    "model.top_block",
+    "kernel.size",
+    "kernel.filters",
+    "finetune.blocks",
+    "finetune.epochs",
+    "data.name",
+    "data.image_size",
+    "data.train_fraction",
+    "trainer.epochs",
+    "trainer.precision",
+)
+"""The parameters that a run's time hangs on."""
+
+
+def usual_seconds(experiment_id: str, config: Config) -> float | None:
+    """Return the median time of the last finished runs that cost the same as `config`; None where there is none."""
+    params = flat_params(config)
+    same = [f"params.`{key}` = '{params[key]}'" for key in COSTLY]
+    query = " and ".join(["attributes.status = 'FINISHED'", *same])
+    order = ["attributes.start_time DESC"]
+    found = mlflow.MlflowClient().search_runs([experiment_id], query, max_results=10, order_by=order)
+    seconds = [run.data.metrics["time/total_seconds"] for run in found if "time/total_seconds" in run.data.metrics]
+    return median(seconds) if seconds else None
 
 
 def untested(experiment_id: str, fingerprint: str) -> str | None:

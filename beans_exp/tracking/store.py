@@ -8,11 +8,15 @@ import shlex
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from beans_exp.errors import StoreError
 from beans_exp.schema import TrackingConfig
+
+if TYPE_CHECKING:
+    from mlflow.entities import Experiment
 
 MLRUNS = Path("mlruns")
 UI_COMMAND = (
@@ -42,6 +46,25 @@ def open_store(uri: str, experiment: str) -> str:
     if uri.startswith(("http://", "https://")):
         _require_server(uri)
     return _experiment_id(uri, experiment, None)
+
+
+def find_experiment(uri: str, experiment: str) -> str | None:
+    """Return the id of `experiment` in the store at `uri`, or None where one of the two is not there; create nothing.
+
+    Raises StoreError for a store that cannot be reached or read.
+    """
+    if uri.startswith("sqlite:///"):
+        file = Path(uri.removeprefix("sqlite:///"))
+        if not file.exists():
+            return None
+        try:
+            _require_usable(file)
+        except OSError as error:
+            raise StoreError(f"the store {file} cannot be read ({error}). Free it, or set tracking.uri") from error
+    if uri.startswith(("http://", "https://")):
+        _require_server(uri)
+    found = _experiment(uri, experiment)
+    return found.experiment_id if found and found.lifecycle_stage != "deleted" else None
 
 
 def _open_sqlite(file: Path, experiment: str) -> str:
@@ -107,23 +130,33 @@ def _require_server(uri: str) -> None:
 
 
 def _experiment_id(uri: str, name: str, artifacts: Path | None) -> str:
+    import mlflow
+
+    experiment = _experiment(uri, name)
+    if experiment is None:
+        try:
+            location = artifacts.as_uri() if artifacts else None
+            return mlflow.MlflowClient(uri).create_experiment(name, artifact_location=location)
+        except mlflow.MlflowException as error:
+            if (experiment := _experiment(uri, name)) is None:  # else another process was faster
+                raise StoreError(_unreadable(uri, error)) from error
+    if experiment.lifecycle_stage == "deleted":
+        raise StoreError(f"the experiment {name} was deleted in MLflow. Restore it, or set tracking.experiment")
+    return experiment.experiment_id
+
+
+def _experiment(uri: str, name: str) -> "Experiment | None":
     import alembic.util
     import mlflow
     import sqlalchemy.exc
 
     mlflow.set_tracking_uri(uri)
     try:
-        client = mlflow.MlflowClient(uri)
-        experiment = client.get_experiment_by_name(name)
-        if experiment is None:
-            return client.create_experiment(name, artifact_location=artifacts.as_uri() if artifacts else None)
+        return mlflow.MlflowClient(uri).get_experiment_by_name(name)
     except ImportError as error:
         raise StoreError(f"the store {uri} needs a driver that is not installed: pip install {error.name}") from error
     except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, alembic.util.CommandError) as error:
         raise StoreError(_unreadable(uri, error)) from error
-    if experiment.lifecycle_stage == "deleted":
-        raise StoreError(f"the experiment {name} was deleted in MLflow. Restore it, or set tracking.experiment")
-    return experiment.experiment_id
 
 
 def _unreadable(uri: str, error: Exception) -> str:

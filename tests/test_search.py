@@ -1,0 +1,116 @@
+"""Searches as a user starts them: trials, pruning, confirmation, and the same command again."""
+
+import csv
+import io
+from pathlib import Path
+
+import mlflow
+import optuna
+import pytest
+from mlflow.entities import Run
+
+from tests.conftest import TINY, Program
+
+SEARCH = ["-m", "hydra/sweeper=optuna", *TINY, "trainer.batch_size=6"]
+
+
+def _runs() -> list[Run]:
+    client = mlflow.MlflowClient(f"sqlite:///{Path('mlruns/mlflow.db').resolve()}")
+    experiment = client.get_experiment_by_name("beans_exp")
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"]))
+
+
+def _parent() -> Run:
+    (parent,) = (run for run in _runs() if run.data.tags.get("beans.role") == "sweep")
+    return parent
+
+
+def _children() -> list[Run]:
+    return [run for run in _runs() if run.data.tags.get("mlflow.parentRunId") == _parent().info.run_id]
+
+
+def _artifact(name: str) -> list[dict[str, str]]:
+    text = mlflow.artifacts.load_text(f"{_parent().info.artifact_uri}/{name}")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_a_search_is_confirmed_and_goes_on_where_it_stopped(program: Program) -> None:
+    words = [*SEARCH, "trainer.epochs=1", "kernel=k3,k5", "reg.l2=choice(0.0,0.01)", "confirm.top=1", "confirm.seeds=2"]
+    words += ["hydra/sweeper/sampler=brute_force", "hydra.sweeper.n_jobs=2"]
+    first = program(*words, "hydra.sweeper.n_trials=3")
+    assert first.returncode == 0, first.stdout + first.stderr
+    trials = _artifact("trials.csv")
+    assert [trial["state"] for trial in trials] == ["COMPLETE"] * 3
+    assert len({(trial["params_kernel"], trial["params_reg.l2"]) for trial in trials}) == 3
+    confirmed = _artifact("confirmation.csv")
+    assert sorted(row["seed"] for row in confirmed) == ["1", "2"]
+    tested = {run.info.run_id for run in _children() if "test/accuracy" in run.data.metrics}
+    assert tested == {row["run_id"] for row in confirmed}, "one look at test, at the winner's runs"
+    assert {run.info.status for run in _runs()} == {"FINISHED"}
+    assert "best trial" in first.stdout and "python -m beans_exp data=synthetic" in first.stdout
+    client = mlflow.MlflowClient(f"sqlite:///{Path('mlruns/mlflow.db').resolve()}")
+    kept = {item.path for item in client.list_artifacts(_parent().info.run_id)}
+    assert {"history.png", "trials.csv", "confirmation.csv", "jobs.csv"} <= kept
+
+    again = program(*words, "hydra.sweeper.n_trials=4")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stdout.count("started: ") <= 1 + 2 + 2, "what is finished is reused"
+    assert len(_artifact("trials.csv")) == 4
+    parents = [run for run in _runs() if run.data.tags.get("beans.role") == "sweep"]
+    assert len(parents) == 1
+
+
+def test_pruned_trials_are_told_apart_and_a_search_of_them_alone_fails(program: Program) -> None:
+    words = [*SEARCH, "trainer.epochs=50", "reg.l2=interval(0,0.1)", "hydra.sweeper.n_trials=1"]
+    ended = program(*words, "hydra.sweeper.trial_seconds=1e-6")
+    assert ended.returncode == 1
+    assert "pruned after epoch 1: it takes longer than 1e-06 seconds" in ended.stdout
+    assert "no trial completed" in ended.stdout
+    (run,) = _children()
+    assert (run.data.tags["beans.status"], run.info.status) == ("pruned", "KILLED")
+    assert not run.outputs.model_outputs
+    client = mlflow.MlflowClient(f"sqlite:///{Path('mlruns/mlflow.db').resolve()}")
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")] == [1]
+    (name,) = optuna.get_all_study_names(f"sqlite:///{Path('mlruns/optuna.db').resolve()}")
+    (trial,) = optuna.load_study(study_name=name, storage=f"sqlite:///{Path('mlruns/optuna.db').resolve()}").trials
+    assert trial.state == optuna.trial.TrialState.PRUNED
+
+
+def test_any_launcher_and_several_objectives(program: Program) -> None:
+    words = [*SEARCH, "trainer.epochs=1", "kernel=k3,k5", "hydra/launcher=basic", "hydra/sweeper/sampler=grid"]
+    words += ["objective.name=[val/accuracy,model/parameters]", "objective.direction=[maximize,minimize]"]
+    ended = program(*words, "hydra.sweeper.n_trials=5")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "no trial is pruned" in ended.stdout + ended.stderr
+    assert len(_artifact("trials.csv")) == 2, "a grid ends with its last point"
+
+
+@pytest.mark.parametrize(
+    ("words", "messages"),
+    [
+        ([], ["the search space is empty"]),
+        (["reg=l1,l2", "objective.name=val/acuracy"], ["objective.name=val/acuracy", "did you mean val/accuracy?"]),
+        (["reg=l1,l2", "objective.name=test/accuracy"], ["objective.name=test/accuracy", "no trial is tested"]),
+        (["reg=l1,l2", "hydra.sweeper.direction=minimize"], ["hydra.sweeper.direction=minimize", "maximize"]),
+        (["reg=l1,l2", "objective.direction=minimize"], ["objective.direction=minimize", "must be maximize"]),
+        (["reg.l2=interval(1,0)"], ["reg.l2", "an interval from a finite number to a larger one"]),
+        (["reg=l1,l2", "hydra.sweeper.n_jobs=1000"], ["hydra.launcher.n_jobs=1000", "the cores of this machine"]),
+        (["reg=l1,l2", "hydra.sweeper.n_trials=0"], ["hydra.sweeper.n_trials=0"]),
+        (["reg=l1,l2", "+hydra.sweeper.sampler.typo=1"], ["hydra.sweeper.sampler.typo=1"]),
+        (["reg=l1,l2", "hydra.sweeper.storage=redis://x"], ["hydra.sweeper.storage", "redis"]),
+        (["kernel=k3,k55"], ["k55"]),
+        (["tracking.experiment=a,b"], ["tracking", "a search has one"]),
+        (["finetune.blocks=range(0,3)"], ["finetune.blocks", "acts at no point"]),
+    ],
+    ids=lambda value: " ".join(value)[:40],
+)
+def test_bad_input_is_one_message_and_nothing_is_written(
+    words: list[str], messages: list[str], program: Program
+) -> None:
+    ended = program("-m", "hydra/sweeper=optuna", *TINY, *words)
+    assert ended.returncode == 1
+    printed = ended.stdout + ended.stderr
+    assert all(message in printed for message in messages), printed
+    assert "Traceback" not in printed
+    assert not Path("mlruns").exists() and not Path("outputs").exists()

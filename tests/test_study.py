@@ -1,0 +1,213 @@
+"""A search's study and a trial's side of it: found again or refused, cleared of the dead, pruned after an epoch."""
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from beans_exp.errors import ConfigError, PrunedError, StoreError
+from beans_exp.schema import Config, ObjectiveConfig, SweepConfig, TrainerConfig
+from beans_exp.sweep.study import BEAT, ORIGIN, OWNER, Search, SharedStudy, open_study
+from beans_exp.tracking.resume import is_dead, this_process
+from beans_exp.trial import Study, can_prune, reporter
+
+SPACE: dict[str, Any] = {"finetune.blocks": IntDistribution(0, 11), "reg.dropout": FloatDistribution(0, 0.5)}
+SEARCH = Search(SPACE, {"data": "noise 1", "objective": "maximize val/accuracy"}, ["maximize"])
+RANDOM = {"_target_": "optuna.samplers.RandomSampler", "seed": 0}
+MEDIAN = {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 2, "n_warmup_steps": 0}
+
+
+@pytest.fixture
+def url() -> str:
+    return f"sqlite:///{Path('deep/optuna.db').resolve()}"
+
+
+def _open(url: str, search: Search = SEARCH, sampler: dict[str, Any] = RANDOM) -> SharedStudy:
+    return open_study(url, "name", search, sampler)
+
+
+def test_the_same_search_finds_its_study_and_draws_on(url: str) -> None:
+    drawn = []
+    for _ in range(2):
+        with _open(url) as study:
+            for _ in range(2):
+                trial = study.ask()
+                drawn.append(tuple(trial.params.values()))
+                study.tell(trial, 0.5, TrialState.COMPLETE)
+    assert len(study.counted) == 4
+    assert len(set(drawn)) == 4, "a sampler that starts anew does not repeat itself"
+
+
+@pytest.mark.parametrize(
+    ("search", "lines"),
+    [
+        (replace(SEARCH, space=SPACE | {"finetune.blocks": IntDistribution(0, 6)}), ["int 0..11 before, int 0..6 now"]),
+        (replace(SEARCH, space={"seed": IntDistribution(0, 1)}), ["seed: not searched before", "reg.dropout: "]),
+        (replace(SEARCH, facts=SEARCH.facts | {"data": "noise 2"}), ["data: noise 1 before, noise 2 now"]),
+        (replace(SEARCH, directions=["minimize"]), ["directions: maximize before, directions: minimize now"]),
+    ],
+)
+def test_another_search_under_the_name_is_refused_with_the_difference(
+    search: Search, lines: list[str], url: str
+) -> None:
+    with _open(url):
+        pass
+    with pytest.raises(ConfigError, match="searches something else") as caught:
+        _open(url, search)
+    assert all(line in str(caught.value) for line in lines)
+    assert len(optuna.get_all_study_names(url)) == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:////proc/nowhere/optuna.db", "postgresql://nobody@127.0.0.1:9/none", "gibberish"]
+)
+def test_a_storage_that_cannot_be_used(url: str) -> None:
+    with pytest.raises(StoreError, match=r"hydra\.sweeper\.storage: .* cannot be used"):
+        _open(url)
+
+
+ASK_AND_DIE = """
+import os, sys
+from tests.test_study import _open
+with _open(sys.argv[1]) as study:
+    print(study.ask().params, flush=True)
+    os._exit(1)
+"""
+
+
+def _die(url: str) -> str:
+    words = [sys.executable, "-c", ASK_AND_DIE, url]
+    root = Path(__file__).parents[1]
+    return subprocess.run(words, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(root)}).stdout
+
+
+def test_a_dead_processs_point_is_tried_once_more(url: str) -> None:
+    point = _die(url)
+    assert point
+    with _open(url) as study:
+        assert [trial.state for trial in study.counted] == [TrialState.RUNNING]
+        study.close_dead()
+        assert study.counted == [], "it does not count: it is tried again"
+    assert _die(url) == point
+    with _open(url) as study:
+        study.close_dead()
+        assert [trial.state for trial in study.counted] == [TrialState.FAIL], "and not a third time"
+        assert str(study.ask().params) != point
+
+
+def test_a_living_processs_trial_is_left_alone_and_a_silent_one_is_not(url: str) -> None:
+    with _open(url) as other, _open(url) as study:
+        trial = other.ask()
+        study.close_dead()
+        assert study.counted[0].state == TrialState.RUNNING
+        trial.set_user_attr(OWNER, "another-host/boot/1/2/3")
+        trial.set_user_attr(BEAT, 0.0)
+        study.close_dead()
+        assert study.study.get_trials()[0].state == TrialState.FAIL
+        other.mine.clear()
+
+
+def test_an_interrupt_leaves_its_trials_to_whoever_goes_on(url: str) -> None:
+    with suppress(KeyboardInterrupt), _open(url) as study:
+        point = study.ask().params
+        raise KeyboardInterrupt
+    with _open(url) as study:
+        trial = study.ask()
+        assert trial.params == point and trial.user_attrs[ORIGIN] == "retry of trial 0"
+
+
+def test_every_point_of_a_grid_and_no_more(url: str) -> None:
+    search = replace(SEARCH, space={"finetune.blocks": IntDistribution(0, 2)})
+    with _open(url, search, {"_target_": "optuna.samplers.GridSampler", "seed": 0}) as study:
+        drawn = []
+        while not study.exhausted:
+            trial = study.ask()
+            drawn.append(trial.params["finetune.blocks"])
+            study.tell(trial, 0.5, TrialState.COMPLETE)
+    assert sorted(drawn) == [0, 1, 2]
+
+
+def test_processes_are_told_apart() -> None:
+    assert not is_dead(this_process())
+    here, _, started = this_process().rsplit("/", 2)
+    assert is_dead(f"{here}/1/{started}"), "the number was given to another process"
+    assert is_dead(f"{here}/999999999/{started}")
+    assert not is_dead(f"elsewhere/boot/1/999999999/{started}"), "nothing is known of other machines"
+
+
+# ---- a trial's side
+
+
+def _config(url: str, trial: optuna.Trial, **given: Any) -> Config:
+    study = Study(url, "name", trial._trial_id, given.get("pruner", MEDIAN), given.get("seconds"))
+    trainer = TrainerConfig(select=given.get("select", "last"))
+    return Config(sweep=SweepConfig(study=study.dumps()), trainer=trainer)
+
+
+def _with_good_trials(url: str) -> optuna.Study:
+    with _open(url) as study:
+        for _ in range(3):
+            trial = study.ask()
+            for step in (1, 2, 3):
+                trial.report(0.8, step)
+            study.tell(trial, 0.8, TrialState.COMPLETE)
+    return study.study
+
+
+def test_a_trial_below_the_median_ends_after_its_epoch(url: str) -> None:
+    trial = _with_good_trials(url).ask(SPACE)
+    report = reporter(_config(url, trial))
+    with pytest.raises(PrunedError, match="pruned after epoch 1"):
+        report(1, {"val/accuracy": 0.1})
+    seen = optuna.load_study(study_name="name", storage=url).trials[-1]
+    assert seen.intermediate_values == {1: 0.1}
+
+
+def test_the_best_epoch_so_far_counts_where_it_is_kept(url: str) -> None:
+    trial = _with_good_trials(url).ask(SPACE)
+    report = reporter(_config(url, trial, select="best"))
+    report(1, {"val/accuracy": 0.9})
+    report(2, {"val/accuracy": 0.1})
+    assert optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values == {1: 0.9, 2: 0.9}
+
+
+def test_a_resumed_run_reports_no_epoch_twice(url: str) -> None:
+    trial = _with_good_trials(url).ask(SPACE)
+    for _ in range(2):
+        report = reporter(_config(url, trial))
+        report(1, {"val/accuracy": 0.9})
+    assert optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values == {1: 0.9}
+
+
+def test_a_trial_that_costs_too_much_is_pruned(url: str) -> None:
+    trial = _with_good_trials(url).ask(SPACE)
+    report = reporter(_config(url, trial, pruner=None, seconds=1e-9))
+    with pytest.raises(PrunedError, match="longer than 1e-09 seconds"):
+        report(1, {"val/accuracy": 0.9})
+
+
+def test_without_a_study_nothing_is_reported() -> None:
+    reporter(Config())(1, {})
+
+
+@pytest.mark.parametrize(
+    ("names", "pruned"),
+    [
+        ("val/accuracy", True),
+        ("best/val_accuracy", True),
+        ("gap/accuracy", False),
+        (["val/accuracy", "model/macs"], False),
+    ],
+)
+def test_what_can_be_pruned(names: Any, pruned: bool) -> None:
+    directions = {"gap/accuracy": "minimize", "val/accuracy": "maximize", "best/val_accuracy": "maximize"}
+    direction = ["maximize", "minimize"] if isinstance(names, list) else directions[names]
+    assert can_prune(Config(objective=ObjectiveConfig(names, direction))) is pruned
