@@ -10,7 +10,7 @@ from beans_exp.evaluation import evaluate
 from beans_exp.fingerprint import fingerprint
 from beans_exp.models import build_model
 from beans_exp.models.cost import model_metrics
-from beans_exp.running import Running, alone, say
+from beans_exp.running import CHECKPOINT, Running, alone, say
 from beans_exp.schema import Config
 from beans_exp.tracking.finished import reusable, saved_model, untested
 from beans_exp.tracking.resume import reopenable
@@ -21,7 +21,6 @@ from beans_exp.training import Epoch, configure, stages, train
 from beans_exp.trial import reporter
 
 Objective = float | list[float]
-CHECKPOINT = "checkpoint.npz"
 
 log = logging.getLogger(__name__)
 

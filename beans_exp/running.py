@@ -1,4 +1,4 @@
-"""What a run that is under way says of itself: a small file in its folder, always whole, read by whoever watches."""
+"""A run that is under way, in its folder: a lock, its checkpoint, and a small file that says where it stands."""
 
 import json
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 FILE = "running.json"
 LOCK = ".running.lock"
+CHECKPOINT = "checkpoint.npz"
 
 
 @dataclass(frozen=True)

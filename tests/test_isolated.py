@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -219,3 +220,9 @@ def test_a_job_is_tried_again(x: int, microbatch: int | None, sweep: Sweep, tmp_
 def test_bounds_that_mean_nothing(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Options(**given)
+
+
+def test_the_parent_of_a_sweep_does_not_import_tensorflow() -> None:
+    modules = ", ".join(f"beans_exp.sweep.{name}" for name in ("search", "launch", "forecast", "isolated", "confirm"))
+    code = f"import sys, {modules}; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

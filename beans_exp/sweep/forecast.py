@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from beans_exp.run import CHECKPOINT
+from beans_exp.running import CHECKPOINT
 from beans_exp.sweep.board import duration
 from beans_exp.sweep.plan import Job, Plan
 from beans_exp.tracking.finished import reusable, usual_seconds

@@ -18,6 +18,7 @@ from beans_exp.entry import errors_as_messages
 from beans_exp.errors import BeansExpError, ConfigError
 from beans_exp.optuna_parts import instantiate
 from beans_exp.schema import Config
+from beans_exp.schema.combinations import OF_THE_TEST
 from beans_exp.schema.rules import at_least, broken, fraction, positive
 from beans_exp.sweep import space
 from beans_exp.sweep.confirm import confirm
@@ -65,6 +66,7 @@ def run_search(
     """
     with errors_as_messages():
         options = _options(given)
+        _refuse_test(config)
         fixed, searched = space.split_overrides(space.parsed(options.params, arguments, hydra_context.config_loader))
         composer = Composer(hydra_context, config, fixed)
         first = _first_point(composer, searched)
@@ -103,15 +105,19 @@ def _options(given: dict[str, Any]) -> Options:
     return Options(**given)
 
 
+def _refuse_test(config: DictConfig) -> None:
+    names = config.objective.name
+    for metric in [names] if isinstance(names, str) else names:
+        if metric in OF_THE_TEST:
+            raise broken("objective.name", metric, "a metric of training or validation in a search: no trial is tested")
+
+
 def _check(options: Options, config: Config) -> None:
     direction, wanted = options.direction, config.objective.direction
     if direction is not None and direction != wanted:
         raise broken("hydra.sweeper.direction", direction, f"{wanted}, as objective.direction says, or null")
     if options.pruner:
         instantiate(options.pruner, "hydra.sweeper.pruner")
-    for metric in config.objective.metrics:
-        if metric.startswith("test/") or metric == "time/ms_per_image":
-            raise broken("objective.name", metric, "a metric of training or validation in a search: no trial is tested")
     if len(config.objective.metrics) > 1 and config.tracking.save_model == "best":
         raise broken("tracking.save_model", "best", "all or none with several objectives: none is the best")
     if options.pruner and not can_prune(config) and not str(options.pruner["_target_"]).endswith("NopPruner"):
@@ -133,13 +139,13 @@ def _first_point(composer: Composer, searched: Mapping[str, Any]) -> Point:
             [composer.point({other: every[place] for other, every in ends.items()} | {key: value}) for value in values]
             for place in (0, -1)
         ]
-        if all(len({point.fingerprint for point in points}) < 2 for points in found):
-            option = next((str(inert) for inert in found[-1][-1].inert), f"{key} decides nothing")
-            raise ConfigError(f"{option}; it acts at no point of the search. Leave it out")
         for point in (point for points in found for point in points):
             for group in ("tracking", "objective", "plan"):
                 if getattr(point.config, group) != getattr(first.config, group):
                     raise ConfigError(f"{key}: {group} cannot be searched: a search has one")
+        if all(len({point.fingerprint for point in points}) < 2 for points in found):
+            option = next((str(inert) for inert in found[-1][-1].inert), f"{key} decides nothing")
+            raise ConfigError(f"{option}; it acts at no point of the search. Leave it out")
     return first
 
 

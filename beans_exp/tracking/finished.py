@@ -3,8 +3,8 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
+from typing import TYPE_CHECKING
 
-import keras
 import mlflow
 from mlflow.entities import Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -12,6 +12,9 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from beans_exp.schema import Config
 from beans_exp.schema.names import EPOCH_METRICS, OBJECTIVES
 from beans_exp.tracking.params import flat_params
+
+if TYPE_CHECKING:
+    import keras
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +74,7 @@ def untested(experiment_id: str, fingerprint: str) -> str | None:
     return next((run.info.run_id for run in found if has_model(run)), None)
 
 
-def saved_model(run_id: str) -> keras.Model:
+def saved_model(run_id: str) -> "keras.Model":
     """Return the model that a run saved."""
     run = mlflow.MlflowClient().get_run(run_id)
     return mlflow.keras.load_model(f"models:/{run.outputs.model_outputs[-1].model_id}")
