@@ -1,12 +1,9 @@
 """The entry point: Hydra composes `conf/`, the result becomes a typed `Config`, and that is run."""
 
 import logging
-import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -18,21 +15,19 @@ from omegaconf import DictConfig
 from beans_exp import help as option_help
 from beans_exp import schema
 from beans_exp.entry import chosen, errors_as_messages, job_config, single_config
+from beans_exp.libraries import no_collections, quiet_libraries, silent_stderr
 
 log = logging.getLogger("beans_exp")
 
 schema.register()
 option_help.register()
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up notes are not ours
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # twice as fast on CPUs where TensorFlow leaves it off
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+quiet_libraries()
 
 
 @hydra.main(version_base="1.3", config_path=str(schema.CONF), config_name="config")
 def _run_composed(composed: DictConfig) -> float | list[float]:
     """Run one configuration and return its objective: a single run, or one job of a sweep."""
-    with _silent_stderr():  # TensorFlow is imported here, once the configuration is known to be good
+    with silent_stderr(), no_collections():  # TensorFlow is imported here, once the configuration is known to be good
         from beans_exp.run import run
 
     overrides = chosen(list(HydraConfig.get().overrides.task))
@@ -46,27 +41,6 @@ def _run_composed(composed: DictConfig) -> float | list[float]:
         return run(single_config(composed), overrides, folder)
 
 
-def _quiet_libraries() -> None:
-    """Keep the libraries' notes on their own work out of the log."""
-    for name in ("absl", "alembic", "matplotlib"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each run traces its own functions
-
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Drop what C++ libraries print while they are loaded; Python's exceptions come through."""
-    sys.stderr.flush()
-    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        os.close(nowhere)
-
-
 def _exit_on_signal(number: int, frame: FrameType | None) -> None:
     """End as after an interrupt, so that a run that is open is closed as killed."""
     sys.exit(128 + number)
@@ -76,7 +50,6 @@ def main() -> None:
     """Compose what the command line says, and run it."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _exit_on_signal)
-    _quiet_libraries()
     with errors_as_messages():
         sys.argv[1:] = schema.checked_options(sys.argv[1:])
         _run_composed()

@@ -179,10 +179,8 @@ class Jobs:
     def _result(self, job: Job) -> JobReturn | None:
         """What came of a job that is done; None where it is tried again."""
         self.running.remove(job)
-        try:
-            result: JobReturn = cloudpickle.loads(job.future.result())
-        except BaseException as ended:  # of the process, not of what it ran
-            result = _failed(job.overrides, self._cause(job, ended))
+        ended = job.future.exception()  # of the process, not of what it ran
+        result = _failed(job.overrides, self._cause(job, ended)) if ended else cloudpickle.loads(job.future.result())
         failed = result.status != JobStatus.COMPLETED
         error = result._return_value if failed else None
         if job.retries_left and self.may_start and (again := self._again(job, error)):
@@ -214,6 +212,8 @@ class Jobs:
             return JobError("oom", note.read_text())
         if isinstance(error, TimeoutError):
             return JobError("timeout", f"it took longer than hydra.launcher.timeout={self.options.timeout:g} seconds")
+        if isinstance(error, SystemExit):
+            return JobError("killed", f"its process was told to end (exit status {error.code})")
         code = getattr(error, "exitcode", None) or getattr(error, "code", None)
         if code == -signal.SIGKILL and kernel_kills() > job.started_kills:
             return JobError("oom", "the kernel killed it: the machine's memory was full")

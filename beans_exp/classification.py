@@ -1,0 +1,106 @@
+"""Image files in batches, and a trained model's probabilities for them: memory for one batch, however many images."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from beans_exp.data.folder import read_image
+from beans_exp.data.images import resize
+from beans_exp.errors import BeansExpError, DataError
+
+if TYPE_CHECKING:
+    import keras
+
+BATCH_SIZE = 32
+THREADS = 4
+"""That read images: as many may be in memory at their full size."""
+
+Report = Callable[[str], object]
+"""What is told of an image that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Files, and their images uint8 (b, S, S, 3)."""
+
+    files: list[Path]
+    images: np.ndarray
+
+
+def image_files(paths: Iterable[Path]) -> list[Path]:
+    """Return `paths` with each folder replaced by the files below it, sorted, without hidden ones.
+
+    Raises BeansExpError for a path that does not exist, and for a folder without files.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise BeansExpError(f"{path} does not exist")
+        below = _files_below(path) if path.is_dir() else [path]
+        if not below:
+            raise BeansExpError(f"{path} holds no files")
+        files += below
+    return files
+
+
+def _files_below(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
+    return found
+
+
+def batches(files: Iterable[Path], size: int, report: Report) -> Iterator[Batch]:
+    """Yield the images of `files` at `size`, resized as training data are, in batches of `BATCH_SIZE` files.
+
+    A file that cannot be read is given to `report` and left out.
+    """
+    left = iter(files)
+    with ThreadPoolExecutor(THREADS) as pool:
+        while taken := list(islice(left, BATCH_SIZE)):
+            read = list(zip(taken, pool.map(lambda file: _read(file, size), taken), strict=True))
+            for _, found in read:
+                if isinstance(found, DataError):
+                    report(str(found))
+            good = [(file, found) for file, found in read if isinstance(found, np.ndarray)]
+            if good:
+                yield Batch([file for file, _ in good], np.stack([image for _, image in good]))
+
+
+def _read(file: Path, size: int) -> np.ndarray | DataError:
+    try:
+        return resize(read_image(file), size)
+    except DataError as error:
+        return error
+
+
+def classifier(model: "keras.Model") -> Callable[[np.ndarray], np.ndarray]:
+    """Return what maps raw images uint8 (b, S, S, 3) to probabilities float64 (b, classes), traced once for any b."""
+    import tensorflow as tf
+
+    def probabilities(images: tf.Tensor) -> tf.Tensor:
+        logits = model(tf.cast(images, tf.float32), training=False)
+        return tf.nn.softmax(tf.cast(logits, tf.float64))
+
+    traced = tf.function(probabilities, input_signature=[tf.TensorSpec(model.input_shape, tf.uint8)])
+    return lambda images: traced(images).numpy()
+
+
+def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Return `image` uint8 (S, S, 3) under `heat` (S, S) in 0..1, as uint8 (S, S, 3): blue is cold, red is hot."""
+    from matplotlib import colormaps
+
+    colours = 255 * colormaps["turbo"](heat)[..., :3]
+    return (0.55 * image + 0.45 * colours).round().astype(np.uint8)
+
+
+def ranked(classes: Sequence[str], probabilities: np.ndarray) -> list[tuple[str, float]]:
+    """Return `classes` with their `probabilities` (classes,), the most probable first."""
+    return [(classes[index], float(probabilities[index])) for index in np.argsort(-probabilities, kind="stable")]

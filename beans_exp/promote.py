@@ -1,0 +1,78 @@
+"""Put the model of a run into MLflow's registry, under a name and an alias that other programs can rely on.
+
+    python -m beans_exp.promote RUN_ID                             # models:/beans_exp@champion
+    python -m beans_exp.promote RUN_ID --name leaves --alias best  # models:/leaves@best
+
+The same run again makes no new version; another run takes the alias over.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+
+from beans_exp.entry import errors_as_messages
+from beans_exp.libraries import quiet_libraries
+from beans_exp.schema import TrackingConfig
+from beans_exp.tracking.store import store_uri
+
+SERVE = "MLFLOW_TRACKING_URI={store} mlflow models serve --model-uri {model} --env-manager local --port {port}"
+"""The model in this environment; `mlflow models serve` finds the store by the variable alone."""
+PORT = 5001
+"""MLflow's page has 5000."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    first, _, rest = str(__doc__).partition("\n\n")
+    made = argparse.ArgumentParser(
+        "python -m beans_exp.promote", description=first, epilog=rest, formatter_class=argparse.RawTextHelpFormatter
+    )
+    made.add_argument("run", metavar="RUN_ID", help="a run's id or its beginning, or a model's URI")
+    made.add_argument("--name", default="beans_exp", help="in the registry (beans_exp)")
+    made.add_argument("--alias", default="champion", help="(champion)")
+    made.add_argument("--tracking-uri", metavar="URI", help="the MLflow store; default: mlruns/ of this folder")
+    return made
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Do what the command line says; return the exit status."""
+    arguments = parser().parse_args(words)
+    quiet_libraries()
+    with errors_as_messages():
+        print(promote(arguments.run, arguments.name, arguments.alias, arguments.tracking_uri))
+    return 0
+
+
+def promote(run: str, name: str, alias: str, tracking_uri: str | None) -> str:
+    """Register the model of `run` as `name`, put `alias` on it, and return what to do with it, as text.
+
+    Raises BeansExpError where the run, its model or the store is missing, and for names that MLflow does not take.
+    """
+    from beans_exp.tracking.registry import connect, fetched, find_model, register
+
+    store = store_uri(TrackingConfig(uri=tracking_uri))
+    client = connect(store)
+    model = find_model(client, run)
+    with fetched(model) as found:
+        version = register(client, model, name, alias)
+        return _instructions(f"models:/{name}@{alias}", version, store, tracking_uri, found.image_size)
+
+
+def _instructions(model: str, version: str, store: str, tracking_uri: str | None, size: int) -> str:
+    classify = ["python", "-m", "beans_exp.predict", model, "IMAGE_OR_FOLDER"]
+    where = ["--tracking-uri", tracking_uri] if tracking_uri else []
+    serve = SERVE.format(store=shlex.quote(store), model=shlex.quote(model), port=PORT)
+    return "\n".join(
+        [
+            f"{model} is version {version}",
+            f"classify: {shlex.join(classify + where)}",
+            f"serve:    {serve}",
+            f"ask it:   POST http://127.0.0.1:{PORT}/invocations, JSON: "
+            f'{{"inputs": [images of {size} x {size} x 3 values in 0..255]}} -> {{"predictions": [logits]}}',
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""`python -m beans_exp.report`: finished runs side by side, with statistics and pictures, as one page."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from beans_exp.entry import errors_as_messages
+from beans_exp.libraries import no_collections, quiet_libraries
+from beans_exp.schema import TrackingConfig
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Write the report that the command line asks for; a problem is one message and exit status 1."""
+    wanted = _parser().parse_args(words)
+    quiet_libraries()
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one for each file of each run
+    with errors_as_messages():
+        _report(wanted)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m beans_exp.report", description="Finished runs side by side: tables, statistics, pictures, one page."
+    )
+    parser.add_argument("experiment", nargs="?", default=TrackingConfig().experiment, help="default: %(default)s")
+    parser.add_argument("--sweep", help="one sweep: its parent run's id, or its own (eight signs are enough)")
+    parser.add_argument("--filter", default="", help="an MLflow filter, such as \"params.`model.name` = 'lenet'\"")
+    parser.add_argument("--tracking-uri", help="default: SQLite in mlruns/ of this folder")
+    parser.add_argument("--baseline", help="what all are compared with: a configuration, a study row, a run's id")
+    parser.add_argument("--threshold", type=_share, default=0.75, help="validation accuracy to converge to (0.75)")
+    parser.add_argument("--data-dir", help="where the test images are, for data=folder and data=beans")
+    parser.add_argument("--no-images", action="store_true", help="leave out test images and Grad-CAM")
+    parser.add_argument("--out", type=Path, default=Path("report"), help="folder to write to (report)")
+    return parser
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be above 0 and at most 1")
+    return value
+
+
+def _report(words: argparse.Namespace) -> None:
+    with no_collections():
+        from beans_exp.report.build import Wanted, build_report, write_report
+        from beans_exp.tracking.read import open_reader
+        from beans_exp.tracking.store import store_uri
+
+    reader = open_reader(store_uri(TrackingConfig(uri=words.tracking_uri)), words.experiment)
+    sweep = reader.sweep(words.sweep) if words.sweep else None
+    report = build_report(
+        reader,
+        Wanted(words.filter, sweep, words.baseline, words.threshold, words.data_dir, not words.no_images),
+    )
+    files = write_report(report, words.out)
+    for title, lines in report.summary:
+        print(f"{title}\n" + "\n".join(f"  {line}" for line in lines))
+    for problem in report.problems:
+        print(f"note: {problem}")
+    if sweep:
+        reader.attach(sweep.parent, files)
+        print(f"attached to the run {sweep.parent}, under report/")
+    print(f"open {files[0].resolve()}")
+
+
+if __name__ == "__main__":
+    main()

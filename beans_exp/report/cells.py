@@ -1,0 +1,47 @@
+"""Figures as the text of a table's cells."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+NOTHING = "-"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a table: a text, and below it a smaller one; `kind` is what the page may colour."""
+
+    text: str
+    small: str = ""
+    kind: str = ""
+
+
+def percent(value: float) -> str:
+    """Return a share as percent with one decimal: one test image of 128 is 0.8."""
+    return f"{100 * value:.1f} %" if math.isfinite(value) else NOTHING
+
+
+def points(value: float) -> str:
+    """Return a difference of shares in points with its sign."""
+    return f"{100 * value:+.1f}"
+
+
+def decimals(count: int, unit: float = 1) -> Callable[[float], str]:
+    """Return what writes a number, in units of `unit`, with `count` decimals."""
+    return lambda value: f"{value / unit:.{count}f}"
+
+
+def p_value(value: float) -> str:
+    """Return a p with two digits that count; small ones as a bound."""
+    return "< 0.001" if value < 0.001 else f"{value:.2g}"
+
+
+def mean_and_spread(values: np.ndarray, text: Callable[[float], str] = percent) -> Cell:
+    """Return the mean, and below it the standard deviation over seeds where the seeds differ."""
+    if not values.size:
+        return Cell(NOTHING)
+    spread = float(values.std(ddof=1)) if values.size > 1 else 0.0
+    small = text(spread).removeprefix("+")
+    return Cell(text(float(values.mean())), f"sd {small}" if small != text(0.0).removeprefix("+") else "")

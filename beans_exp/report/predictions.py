@@ -1,0 +1,77 @@
+"""What one run said of the test images, reduced to what the report needs of it: memory does not grow with classes."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import brier_score_loss, confusion_matrix, precision_recall_fscore_support
+
+from beans_exp.tracking.read import Predictions
+
+BINS = 10
+"""Of equal width, for the calibration of the largest probability (Guo et al. 2017, arXiv 1706.04599)."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """For each of `BINS` bins of the largest probability: images, their summed confidence, those right; all (bins,)."""
+
+    images: np.ndarray
+    confidence: np.ndarray
+    right: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: the mean over images of |confidence - accuracy| of their bin."""
+        return float(np.abs(self.confidence - self.right).sum() / self.images.sum())
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One run's test: `labels` and `predicted` are classes by number, small integers (n,)."""
+
+    classes: tuple[str, ...]
+    labels_digest: str
+    """Equal digests are the same labels in the same order."""
+    labels: np.ndarray
+    predicted: np.ndarray
+    confusion: np.ndarray
+    """Images by label (rows) and prediction (columns), int64 (classes, classes)."""
+    calibration: Calibration
+    by_class: dict[str, np.ndarray]
+    """`precision`, `recall` and `f1`, float64 (classes,)."""
+    brier: float
+    """Mean squared distance of the probabilities from the label, summed over classes: 0 best, 2 worst."""
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether each image was recognised, bool (n,)."""
+        return self.labels == self.predicted
+
+
+def reduce(predictions: Predictions) -> Tested:
+    """Return the figures of one run's `predictions`; those that scikit-learn has are scikit-learn's."""
+    count = len(predictions.classes)
+    numbers = range(count)
+    labels, predicted = predictions.labels, predictions.predicted
+    figures = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0)
+    kind = np.min_scalar_type(count)
+    probabilities = predictions.probabilities / predictions.probabilities.sum(axis=1, keepdims=True)  # they are rounded
+    return Tested(
+        predictions.classes,
+        hashlib.sha256(repr((predictions.classes, labels.tolist())).encode()).hexdigest(),
+        labels.astype(kind),
+        predicted.astype(kind),
+        confusion_matrix(labels, predicted, labels=numbers),
+        calibration(probabilities, labels == predicted),
+        dict(zip(("precision", "recall", "f1"), figures[:3], strict=True)),
+        float(brier_score_loss(labels, probabilities, labels=list(numbers), scale_by_half=False)),
+    )
+
+
+def calibration(probabilities: np.ndarray, right: np.ndarray) -> Calibration:
+    """Return how confident predictions with `probabilities` (n, classes) were, and how often `right` (n,), by bin."""
+    confidence = probabilities.max(axis=1)
+    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    sums = [np.bincount(bins, weights, minlength=BINS) for weights in (np.ones_like(confidence), confidence, right)]
+    return Calibration(*sums)

@@ -1,0 +1,252 @@
+"""What the report costs: seconds, peak memory and the page's size on a store of made-up runs.
+
+The store is made here, without training: configurations of the study and others, each with its parameters, tags,
+curves by epoch, figures and predictions of 128 test images, as the tracker writes them. Curves and predictions are
+drawn at random from a quality of each configuration and the luck of each seed and image; their accuracies mean nothing.
+The report runs in a process of its own, started as a user starts it. Peak memory is the largest resident memory of
+that process, as the kernel counts it. Where other programs use the machine, the seconds of processors say more.
+
+    python benchmarks/report.py                       # 60 and 1,000 runs; making the second store takes minutes
+    python benchmarks/report.py --runs 60 --keep DIR  # leaves store and page in DIR
+
+Nothing is asserted: the figures are printed beside the project's goals.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+CLASSES = ("angular_leaf_spot", "bean_rust", "healthy")
+IMAGES = 128
+DATA = ("beans", "0123456789abcdef")
+ENDINGS = ("oom", "failed", "pruned", "diverged")
+GOALS = {60: "under 20 s, under 10 MB", 1000: "under 90 s, memory flat"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A configuration to make runs of: its config, how good it is (0..1), how much it costs."""
+
+    config: Any
+    quality: float
+    seconds: float
+
+
+def study_points() -> list[Point]:
+    """Return the rows of the study, each as good as reported."""
+    from hydra import compose, initialize_config_dir
+
+    from beans_exp.schema import CONF, register, to_config
+
+    register()
+    points = []
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for file in sorted((CONF / "study").glob("*.yaml")):
+            config = to_config(compose("config", [f"study={file.stem}"]))
+            reported = config.study.reported if config.study else {}
+            inception = config.model.name == "inception"
+            points.append(Point(config, reported.get("test/accuracy", 0.7), 60 if inception else 30))
+    return points
+
+
+def other_points(count: int) -> list[Point]:
+    """Return `count` configurations that are no row: LeNet with varied dropout, L2 and learning rate."""
+    from beans_exp.schema import Config, RegConfig, TrainerConfig
+
+    random = np.random.default_rng(5)
+    points = []
+    for _ in range(count):
+        dropout, l2 = (round(float(value), 3) for value in random.uniform(0, (0.6, 0.02)))
+        rate = float(f"{10 ** random.uniform(-4, -2):.1e}")
+        config = Config(reg=RegConfig("own", dropout=dropout, l2=l2), trainer=TrainerConfig(learning_rate=rate))
+        quality = 0.78 - 0.1 * abs(np.log10(rate) + 3) - 0.1 * abs(dropout - 0.3)
+        points.append(Point(config, quality, 30))
+    return points
+
+
+def jobs(runs: int) -> Iterator[Point]:
+    """Yield `runs` points with seeds: four of five are rows of the study."""
+    study = study_points()
+    others = other_points(max(1, runs // 10))
+    rows = runs * 4 // 5
+    for number in range(runs):
+        kind, place = (study, number) if number < rows else (others, number - rows)
+        point = kind[place % len(kind)]
+        yield replace(point, config=replace(point.config, seed=place // len(kind)))
+
+
+def make_store(folder: Path, runs: int, experiment: str = "beans_exp", endings: bool = True) -> str:
+    """Make a store of `runs` runs in `folder` and return its address; with `endings` one of 25 did not finish."""
+    from beans_exp.tracking.store import open_store
+
+    uri = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+    experiment_id = open_store(uri, experiment)
+    writer = Writer(uri, experiment_id)
+    for number, point in enumerate(jobs(runs)):
+        ending = ENDINGS[number // 25 % 4] if endings and number % 25 == 24 else "finished"
+        writer.write(point, ending)
+    return uri
+
+
+class Writer:
+    """Writes runs into a store as the tracker does, without training."""
+
+    def __init__(self, uri: str, experiment_id: str, images: int = IMAGES, data: tuple[str, str] = DATA) -> None:
+        import mlflow
+
+        self.client = mlflow.MlflowClient(uri)
+        self.experiment_id = experiment_id
+        self.labels = np.arange(images) % len(CLASSES)
+        self.difficulty = np.random.default_rng(1).normal(size=images)
+        self.data = data
+        self.number = 0
+
+    def write(
+        self,
+        point: Point,
+        status: str = "finished",
+        parent: str | None = None,
+        sweep: str | None = None,
+        predictions: bool = True,
+    ) -> str:
+        """Write one run and return its id."""
+        from mlflow.entities import Param
+
+        from beans_exp.tracking.params import flat_params
+
+        self.number += 1
+        config = point.config
+        tags = {"beans.fingerprint": f"{self.number:016x}", "beans.precision": config.trainer.precision}
+        tags |= {"mlflow.parentRunId": parent} if parent else {}
+        tags |= {"beans.sweep": sweep} if sweep else {}
+        run = self.client.create_run(self.experiment_id, tags=tags, run_name=f"{config.model.name}-seed{config.seed}")
+        run_id = run.info.run_id
+        params = [Param(key, value) for key, value in flat_params(config).items()]
+        self.client.log_batch(run_id, params=params)
+        self._log_data(run_id)
+        if status == "finished":
+            self._log_figures(run_id, point, predictions)
+        self.client.set_tag(run_id, "beans.status", status)
+        self.client.set_terminated(run_id, {"finished": "FINISHED", "pruned": "KILLED"}.get(status, "FAILED"))
+        return run_id
+
+    def _log_data(self, run_id: str) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        name, digest = self.data
+        dataset = Dataset(name, digest, "code", "{}")
+        self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+
+    def _log_figures(self, run_id: str, point: Point, predictions: bool) -> None:
+        from mlflow.entities import Metric
+
+        random = np.random.default_rng((point.config.seed, self.number))
+        probabilities = self._probabilities(point, random)
+        right = probabilities.argmax(axis=1) == self.labels
+        epochs = list(_epochs(point, random))
+        now = int(1000 * time.time())
+        metrics = [Metric(k, v, now, step) for step, epoch in enumerate(epochs, 1) for k, v in epoch.items()]
+        metrics += [Metric(k, v, now, 0) for k, v in _summary(point, epochs, float(right.mean())).items()]
+        for start in range(0, len(metrics), 1000):
+            self.client.log_batch(run_id, metrics=metrics[start : start + 1000])
+        if predictions:
+            self.client.log_text(run_id, self._csv(probabilities), "predictions.csv")
+
+    def _probabilities(self, point: Point, random: np.random.Generator) -> np.ndarray:
+        """Softmax of logits whose margin is as good as the point, less the image's difficulty: (images, classes)."""
+        margin = (
+            4 * (point.quality - 0.4) + random.normal(0, 0.15) - self.difficulty + random.normal(size=len(self.labels))
+        )
+        logits = random.normal(0, 0.5, (len(self.labels), len(CLASSES)))
+        logits[np.arange(len(self.labels)), self.labels] += 1.5 * margin
+        exponents = np.exp(logits)
+        return exponents / exponents.sum(axis=1, keepdims=True)
+
+    def _csv(self, probabilities: np.ndarray) -> str:
+        lines = [",".join(["index", "label", "predicted", *(f"p_{name}" for name in CLASSES)])]
+        for index, (label, row) in enumerate(zip(self.labels, probabilities, strict=True)):
+            numbers = ",".join(f"{value:.6f}" for value in row)
+            lines.append(f"{index},{CLASSES[label]},{CLASSES[row.argmax()]},{numbers}")
+        return "\n".join(lines) + "\n"
+
+
+def _epochs(point: Point, random: np.random.Generator) -> Iterator[dict[str, float]]:
+    """The metrics of each epoch: a saturating curve, noisy, with a step where the second stage begins."""
+    config = point.config
+    first, second = config.trainer.epochs, config.finetune.epochs if config.finetune.blocks else 0
+    for epoch in range(1, first + second + 1):
+        learned = 1 - np.exp(-epoch / (3 if config.model.name == "inception" else 6))
+        validation = np.clip(0.33 + (point.quality - 0.3) * learned + random.normal(0, 0.02), 0, 1)
+        train = np.clip(0.33 + 0.66 * learned + random.normal(0, 0.01), 0, 1)
+        values: dict[str, float] = {}
+        for part, accuracy in (("train", train), ("val", validation)):
+            values |= {f"{part}/accuracy": float(accuracy), f"{part}/cross_entropy": float(1.2 * (1 - accuracy))}
+            values[f"{part}/loss"] = values[f"{part}/cross_entropy"] + 30 * config.reg.l1 + 10 * config.reg.l2
+        stage = 1 if epoch <= first else 2
+        yield values | {"stage": stage, "time/epoch_seconds": point.seconds * random.uniform(0.9, 1.2) / (3 - stage)}
+
+
+def _summary(point: Point, epochs: list[dict[str, float]], test: float) -> dict[str, float]:
+    validation = [epoch["val/accuracy"] for epoch in epochs]
+    seconds = sum(epoch["time/epoch_seconds"] for epoch in epochs)
+    inception = point.config.model.name == "inception"
+    cost = {"time/features_seconds": 80.0} if inception else {}
+    return cost | {
+        "test/accuracy": test,
+        "test/loss": 1.2 * (1 - test),
+        "test/cross_entropy": 1.2 * (1 - test),
+        "best/val_accuracy": max(validation),
+        "best/epoch": float(np.argmax(validation)) + 1,
+        "gap/accuracy": epochs[-1]["train/accuracy"] - epochs[-1]["val/accuracy"],
+        "time/total_seconds": seconds + 20,
+        "time/ms_per_image": 36.0 if inception else 9.0,
+        "memory/peak_rss_mb": 3600.0,
+        "model/parameters": 23_904_035 if inception else 26_985_195,
+        "model/trainable_parameters": 2_101_251 if inception else 26_985_195,
+        "model/macs": 5.7e9 if inception else 0.36e9,
+        "model/size_mb": 95.6 if inception else 107.9,
+    }
+
+
+def measure(folder: Path, uri: str) -> str:
+    """Run the report on the store at `uri`; return its cost in words: MB are 10^6 bytes."""
+    command = [sys.executable, "-m", "beans_exp.report", "--tracking-uri", uri, "--out", str(folder / "report")]
+    started = time.perf_counter()
+    process = subprocess.Popen(command, env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"})
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    if status:
+        sys.exit(f"the report ended with {os.waitstatus_to_exitcode(status)}")
+    processor, memory = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6
+    page = (folder / "report" / "report.html").stat().st_size / 1e6
+    return f"{seconds:.1f} s ({processor:.1f} s of processors), peak {memory:.0f} MB, page {page:.2f} MB"
+
+
+def main() -> None:
+    """Make the stores, run the report on each, print its cost beside the goal."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, nargs="+", default=[60, 1000])
+    parser.add_argument("--keep", type=Path, help="a folder that stays, with stores and pages")
+    words = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        for runs in words.runs:
+            folder = (words.keep or Path(temporary)) / f"runs{runs}"
+            uri = f"sqlite:///{(folder / 'mlflow.db').resolve()}"
+            if not (folder / "mlflow.db").exists():
+                started = time.perf_counter()
+                make_store(folder, runs)
+                print(f"{runs} runs made in {time.perf_counter() - started:.0f} s", flush=True)
+            print(f"{runs} runs: {measure(folder, uri)} (goal: {GOALS.get(runs, 'none')})", flush=True)
+
+
+if __name__ == "__main__":
+    main()
