@@ -61,7 +61,7 @@ class Checkpoints:
     def read(cls, file: Path, fingerprint: str) -> "Checkpoints":
         """Return the checkpoint in `file`, without a state where there is none for `fingerprint` or it is damaged."""
         try:
-            with np.load(file, allow_pickle=False) as content:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
                 facts = json.loads(str(content["facts"]))
                 names = [name.partition(".")[0] for name in content.files if "." in name]
                 arrays = {name: [content[f"{name}.{i}"] for i in range(names.count(name))] for name in PARTS}

@@ -20,10 +20,16 @@ PAGES = "\n".join(file.read_text() for file in [ROOT / "README.md", *sorted((ROO
 BLOCKS = re.findall(r"```sh\n(.*?)```", PAGES, flags=re.DOTALL)
 COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
 SMALL = [*TINY, "trainer=quick", "data.image_size=80", "trainer.epochs=1", "tracking.save_model=none"]
-OURS = [command for command in COMMANDS if command.startswith("python -m beans_exp")]
+OURS = [command for command in COMMANDS if re.match(r"python -m beans_exp( |$)", command)]
 SEARCH = ["hydra.sweeper.n_trials=2", "confirm.top=1", "confirm.seeds=1", "hydra.sweeper.n_jobs=2"]
 SHOWN = [command for command in OURS if "--help" in command or "--cfg" in command]
 BY_ANOTHER_TEST = {
+    "python -m beans_exp.report": "test_report",
+    "python -m beans_exp.report --sweep SWEEP_ID --out report": "test_report",
+    "python -m beans_exp.predict RUN_ID leaf.jpg more_leaves/": "test_predict",
+    "python -m beans_exp.predict RUN_ID more_leaves/ --json": "test_predict",
+    "python -m beans_exp.predict RUN_ID more_leaves/ --gradcam heat": "test_predict",
+    "python -m beans_exp.promote RUN_ID": "test_predict",
     UI_COMMAND.format(
         uri="sqlite:///mlruns/mlflow.db", artifacts="mlruns/artifacts"
     ): "test_tracking starts the server by these words",

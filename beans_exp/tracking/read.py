@@ -19,6 +19,7 @@ from mlflow.entities import Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from beans_exp.errors import StoreError
+from beans_exp.tracking.finished import has_model
 from beans_exp.tracking.store import find_experiment
 
 if TYPE_CHECKING:
@@ -237,5 +238,5 @@ def _record(run: Run) -> Record:
         run.data.tags,
         (data[0].name, data[0].digest) if data else None,
         run.info.artifact_uri,
-        bool(run.outputs and run.outputs.model_outputs) and "beans.model" not in run.data.tags,
+        has_model(run),
     )
