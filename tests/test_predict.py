@@ -30,6 +30,7 @@ from beans_exp.schema import Config, DataConfig, KernelConfig, TrackingConfig, T
 from beans_exp.tracking import registry
 from tests.servers import serving
 
+pytestmark = pytest.mark.xdist_group("predict")
 SIZE = 32
 CLASSES = ["angular_leaf_spot", "bean_rust", "healthy"]
 

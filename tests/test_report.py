@@ -37,6 +37,9 @@ L2 = RegConfig("l2", l2=0.01)
 SMALL = DataConfig("synthetic", image_size=32, train_images=12, validation_images=6, test_images=12, draw_seed=0)
 
 
+pytestmark = pytest.mark.xdist_group("report")
+
+
 def _points() -> Iterator[tuple[Point, dict[str, Any]]]:
     """What the store holds; with each what the writer is told of it."""
     for seed in range(3):

@@ -36,7 +36,7 @@ def _artifact(name: str) -> list[dict[str, str]]:
 
 
 def test_a_search_is_confirmed_and_goes_on_where_it_stopped(program: Program) -> None:
-    words = [*SEARCH, "trainer.epochs=1", "kernel=k3,k5", "reg.l2=choice(0.0,0.01)", "confirm.top=1", "confirm.seeds=2"]
+    words = [*SEARCH, "trainer.epochs=1", "kernel=k3,k5", "reg.l2=choice(0.0,0.01)", "confirm.top=1", "confirm.seeds=1"]
     words += ["hydra/sweeper/sampler=brute_force", "hydra.sweeper.n_jobs=2"]
     first = program(*words, "hydra.sweeper.n_trials=3")
     assert first.returncode == 0, first.stdout + first.stderr
@@ -44,7 +44,7 @@ def test_a_search_is_confirmed_and_goes_on_where_it_stopped(program: Program) ->
     assert [trial["state"] for trial in trials] == ["COMPLETE"] * 3
     assert len({(trial["params_kernel"], trial["params_reg.l2"]) for trial in trials}) == 3
     confirmed = _artifact("confirmation.csv")
-    assert sorted(row["seed"] for row in confirmed) == ["1", "2"]
+    assert [row["seed"] for row in confirmed] == ["1"]
     tested = {run.info.run_id for run in _children() if "test/accuracy" in run.data.metrics}
     assert tested == {row["run_id"] for row in confirmed}, "one look at test, at the winner's runs"
     assert {run.info.status for run in _runs()} == {"FINISHED"}
@@ -55,7 +55,7 @@ def test_a_search_is_confirmed_and_goes_on_where_it_stopped(program: Program) ->
 
     again = program(*words, "hydra.sweeper.n_trials=4")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert again.stdout.count("started: ") <= 1 + 2 + 2, "what is finished is reused"
+    assert again.stdout.count("started: ") <= 1 + 1 + 1, "what is finished is reused"
     assert len(_artifact("trials.csv")) == 4
     parents = [run for run in _runs() if run.data.tags.get("beans.role") == "sweep"]
     assert len(parents) == 1

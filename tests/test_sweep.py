@@ -179,9 +179,10 @@ def test_a_terminated_grid_closes_its_parent(started: Started, tmp_path: Path) -
     assert len(runs) == 2
 
 
-def test_a_job_that_fails_costs_itself_alone(program: Program) -> None:
+@pytest.mark.parametrize("launcher", ["isolated", "basic", "joblib"])
+def test_a_job_that_fails_costs_itself_alone(launcher: str, program: Program) -> None:
     words = ["-m", *TINY, "trainer.epochs=1", "trainer.optimizer=sgd", "trainer.learning_rate=1e38,0.01"]
-    ended = program(*words)
+    ended = program(*words, f"hydra/launcher={launcher}")
     assert ended.returncode == 1
     assert "trainer.learning_rate=1e+38: the loss became" in ended.stdout
     assert "Traceback" not in ended.stdout + ended.stderr

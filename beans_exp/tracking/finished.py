@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+REGISTERED = "mlflow.modelVersions"
+"""MLflow's tag of a model that is in its registry."""
 NOT_BEST = "beans.model"
 """The tag of a run whose model is not there because `tracking.save_model=best` kept a better one."""
 
@@ -124,10 +126,12 @@ def has_model(run: Run) -> bool:
 
 
 def delete_models(client: mlflow.MlflowClient, runs: Iterable[Run]) -> None:
-    """Delete the models of `runs`, their files too; a tag on each run says so."""
+    """Delete the models of `runs`, their files too; a tag on each run says so. Models in the registry stay."""
     for run in runs:
-        for output in run.outputs.model_outputs:
-            model = client.get_logged_model(output.model_id)
+        models = [client.get_logged_model(output.model_id) for output in run.outputs.model_outputs]
+        if any(REGISTERED in model.tags for model in models):
+            continue
+        for model in models:
             get_artifact_repository(model.artifact_location).delete_artifacts()
-            client.delete_logged_model(output.model_id)
+            client.delete_logged_model(model.model_id)
         client.set_tag(run.info.run_id, NOT_BEST, "deleted: not the best of its sweep")
