@@ -21,7 +21,7 @@ BLOCKS = re.findall(r"```sh\n(.*?)```", PAGES, flags=re.DOTALL)
 COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
 SMALL = [*TINY, "trainer=quick", "data.image_size=80", "trainer.epochs=1", "tracking.save_model=none"]
 OURS = [command for command in COMMANDS if re.match(r"python -m beans_exp( |$)", command)]
-SEARCH = ["hydra.sweeper.n_trials=2", "confirm.top=1", "confirm.seeds=1"]
+SEARCH = ["hydra.sweeper.n_trials=1", "confirm.top=1", "confirm.seeds=1"]
 ONE_PROCESS = "hydra/launcher=basic"
 """A process for each tiny job would take most of the time; `test_sweep` and the demo have them."""
 SHOWN = [command for command in OURS if "--help" in command or "--cfg" in command]
