@@ -7,14 +7,15 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
-
-import optuna
+from typing import TYPE_CHECKING, Any
 
 from beans_exp.errors import PrunedError
 from beans_exp.optuna_parts import instantiate
 from beans_exp.schema import Config
 from beans_exp.schema.names import EPOCH_METRICS
+
+if TYPE_CHECKING:
+    import optuna
 
 RUNNING_BEST = {"best/val_accuracy": "val/accuracy"}
 """Metrics of the run that an epoch has a value of so far."""
@@ -70,14 +71,18 @@ def reporter(config: Config) -> Report:
     return report
 
 
-def _open_trial(study: Study) -> optuna.trial.Trial:
+def _open_trial(study: Study) -> "optuna.Trial":
+    import optuna  # by the runs of a search alone
+
     pruner = instantiate(study.pruner) if study.pruner else None
     opened = optuna.load_study(study_name=study.name, storage=open_storage(study.storage), pruner=pruner)
     return optuna.trial.Trial(opened, study.trial_id)
 
 
-def open_storage(url: str) -> optuna.storages.BaseStorage:
+def open_storage(url: str) -> "optuna.storages.BaseStorage":
     """Return the storage at `url`, an address of SQLAlchemy's."""
+    import optuna
+
     return optuna.storages.get_storage(url)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from beans_exp.errors import ConfigError
 from beans_exp.schema import Config, TrackingConfig
-from beans_exp.sweep.plan import Plan, Point, plan_grid
+from beans_exp.sweep.plan import Asked, Plan, plan_grid
 from beans_exp.tracking.store import open_store, store_uri
 from beans_exp.tracking.sweeps import Parent, open_parent
 from tests.conftest import TINY, Program, Started
@@ -20,7 +20,7 @@ Composed = Callable[..., Config]
 
 
 def _plan(composed: Composed, *points: list[str]) -> Plan:
-    return plan_grid([Point(words, composed(*TINY, *words)) for words in points])
+    return plan_grid([Asked(words, composed(*TINY, *words)) for words in points])
 
 
 def test_equal_points_run_once(composed: Composed) -> None:

@@ -12,10 +12,11 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from beans_exp.schema import Config
+from beans_exp.schema import ObjectiveConfig
 from beans_exp.sweep import space
+from beans_exp.sweep.composer import Composer
 from beans_exp.sweep.jobs import SweepJobs, values_of
-from beans_exp.sweep.point import Composer, Point
+from beans_exp.sweep.point import Point
 from beans_exp.sweep.study import FINGERPRINT
 
 log = logging.getLogger(__name__)
@@ -50,21 +51,22 @@ def best_trials(trials: Sequence[FrozenTrial], maximize: bool, count: int) -> li
     return list(distinct.values())[:count]
 
 
-def confirm(trials: Sequence[FrozenTrial], composer: Composer, jobs: SweepJobs, config: Config) -> bool:
+def confirm(trials: Sequence[FrozenTrial], composer: Composer, jobs: SweepJobs, objective: ObjectiveConfig) -> bool:
     """Run the best `confirm.top` trials on `confirm.seeds` fresh seeds; test the winner's runs; return whether all ran.
 
     Ranked by the mean of the objective on validation. No other run is tested: one look, at the winner's.
     """
-    if config.confirm.top == 0:
+    wanted = composer.confirmation()
+    if wanted.top == 0:
         return True
-    if len(config.objective.metrics) > 1:
+    if len(objective.metrics) > 1:
         log.info("several objectives have no single best configuration: none is confirmed")
         return True
-    maximize = config.objective.directions[0] == "maximize"
-    chosen = best_trials(trials, maximize, config.confirm.top)
-    candidates = [Candidate(trial, _points(trial, composer, config), [], []) for trial in chosen]
+    maximize = objective.directions[0] == "maximize"
+    chosen = best_trials(trials, maximize, wanted.top)
+    candidates = [Candidate(trial, _points(trial, composer, wanted.seeds), [], []) for trial in chosen]
     work = [(candidate, point) for candidate in candidates for point in candidate.points]
-    log.info("confirmation: %d configurations on %d fresh seeds each", len(candidates), config.confirm.seeds)
+    log.info("confirmation: %d configurations on %d fresh seeds each", len(candidates), wanted.seeds)
     ok = _run(jobs, work, lambda candidate: candidate.values)
     complete = [candidate for candidate in candidates if len(candidate.values) == len(candidate.points)]
     complete.sort(key=lambda candidate: candidate.mean, reverse=maximize)
@@ -73,14 +75,14 @@ def confirm(trials: Sequence[FrozenTrial], composer: Composer, jobs: SweepJobs, 
         tests = [(winner, composer.tested(point)) for point in winner.points]
         ok = _run(jobs, tests, lambda _: []) and ok
         winner.tested = [value for _, point in tests if (value := jobs.metric(point, "test/accuracy")) is not None]
-    _print(complete, config)
-    _log(complete, jobs, config)
+    _print(complete, objective.metrics[0], wanted.seeds)
+    _log(complete, jobs)
     return ok
 
 
-def _points(trial: FrozenTrial, composer: Composer, config: Config) -> list[Point]:
+def _points(trial: FrozenTrial, composer: Composer, count: int) -> list[Point]:
     first = composer.point(trial.params).config.seed + 1
-    seeds = range(first, first + config.confirm.seeds)
+    seeds = range(first, first + count)
     return [composer.point(trial.params, f"seed={seed % 2**32}", "tracking.save_model=all") for seed in seeds]
 
 
@@ -95,6 +97,9 @@ def _run(jobs: SweepJobs, work: list[tuple[Candidate, Point]], kept: Any) -> boo
                 kept(candidate).append(values[0])
             else:
                 running[jobs.start(point)] = candidate
+        if not running and waiting:
+            print("confirmation: too many jobs failed (hydra.launcher.on_error, hydra.launcher.max_failures)")
+            return False
         for number, result in jobs.ended():
             candidate = running.pop(number)
             if result.status == JobStatus.COMPLETED:
@@ -105,22 +110,15 @@ def _run(jobs: SweepJobs, work: list[tuple[Candidate, Point]], kept: Any) -> boo
     return well
 
 
-def _print(candidates: Sequence[Candidate], config: Config) -> None:
-    name = config.objective.metrics[0]
-    table = Table(
-        "trial",
-        f"{name} in the search",
-        f"{name} on {config.confirm.seeds} fresh seeds",
-        "test/accuracy",
-        box=SIMPLE_HEAD,
-    )
+def _print(candidates: Sequence[Candidate], name: str, seeds: int) -> None:
+    table = Table("trial", f"{name} in the search", f"{name} on {seeds} fresh seeds", "test/accuracy", box=SIMPLE_HEAD)
     for candidate in candidates:
         tested = ", ".join(f"{value:.4f}" for value in candidate.tested)
         table.add_row(str(candidate.trial.number), f"{candidate.trial.values[0]:.4f}", candidate.spread, tested)
     Console(highlight=False, width=120).print(table)
 
 
-def _log(candidates: Sequence[Candidate], jobs: SweepJobs, config: Config) -> None:
+def _log(candidates: Sequence[Candidate], jobs: SweepJobs) -> None:
     lines = ["trial,searched,seed,value,run_id,overrides"]
     for candidate in candidates:
         words = " ".join(space.words(candidate.trial.params)).replace('"', '""')

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState
 
 from beans_exp.schema import Config
+from beans_exp.sweep.composer import Composer
 from beans_exp.sweep.jobs import SweepJobs
-from beans_exp.sweep.point import Composer
 from beans_exp.sweep.study import ORIGIN, SharedStudy
 from beans_exp.tracking.store import ui_hint
 

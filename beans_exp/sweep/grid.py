@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from beans_exp.entry import errors_as_messages
 from beans_exp.schema import to_config
-from beans_exp.sweep.plan import Plan, Point, plan_grid
+from beans_exp.sweep.plan import Asked, Plan, plan_grid
 
 
 def run_grid(
@@ -38,8 +38,8 @@ def run_grid(
     return returns
 
 
-def _compose(hydra_context: HydraContext, config: DictConfig, overrides: list[str]) -> Point:
-    return Point(overrides, to_config(hydra_context.config_loader.load_sweep_config(config, overrides)))
+def _compose(hydra_context: HydraContext, config: DictConfig, overrides: list[str]) -> Asked:
+    return Asked(overrides, to_config(hydra_context.config_loader.load_sweep_config(config, overrides)))
 
 
 def _print_plan(plan: Plan) -> None:

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from beans_exp.entry import chosen
 from beans_exp.schema.rules import at_least, broken, one_of, positive
 from beans_exp.sweep.board import Board
-from beans_exp.sweep.worker import OVER_MEMORY, JobError, Work, work
+from beans_exp.sweep.worker import OVER_MEMORY, JobError, Work, is_pruned, work
 
 GRACE = 15.0
 """Seconds that a job that is ended has to close its run."""
@@ -114,19 +114,15 @@ class Jobs:
 
     @property
     def has_room(self) -> bool:
-        return len(self.running) < self.options.n_jobs
-
-    @property
-    def may_start(self) -> bool:
-        """Whether so few jobs failed that others are still started."""
-        return self.failures <= self.options.allowed_failures
+        """Whether another job may start now: never again once more have failed than may."""
+        return len(self.running) < self.options.n_jobs and self.failures <= self.options.allowed_failures
 
     def run_all(self, every: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
         """Run a job for each item, numbered from `first`, and return what came back, in their order."""
         waiting = list(enumerate(every, start=first))
         results: dict[int, JobReturn] = {}
         while waiting or self.running:
-            while waiting and self.has_room and self.may_start:
+            while waiting and self.has_room:
                 self.start(*waiting.pop(0))
             if not self.running:
                 break
@@ -183,10 +179,10 @@ class Jobs:
         result = _failed(job.overrides, self._cause(job, ended)) if ended else cloudpickle.loads(job.future.result())
         failed = result.status != JobStatus.COMPLETED
         error = result._return_value if failed else None
-        if job.retries_left and self.may_start and (again := self._again(job, error)):
+        if job.retries_left and (again := self._again(job, error)):
             self._launch(again)
             return None
-        self.failures += failed and not _is_pruned(error)
+        self.failures += failed and not is_pruned(result)
         self.board.ended(job.number, "failed" if failed else "ended")
         return result
 
@@ -243,10 +239,6 @@ def kernel_kills() -> int:
 def _job_processes() -> list[psutil.Process]:
     """The children of this process that run jobs: multiprocessing has one more, which lives as long as we do."""
     return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
-
-
-def _is_pruned(error: object) -> bool:
-    return type(error).__name__ == "PrunedError"
 
 
 def _failed(overrides: Sequence[str], error: JobError) -> JobReturn:

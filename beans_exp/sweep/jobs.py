@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from beans_exp.entry import chosen
-from beans_exp.errors import BeansExpError, PrunedError
+from beans_exp.errors import BeansExpError
 from beans_exp.schema import TrackingConfig
 from beans_exp.sweep.point import Point
 from beans_exp.sweep.stream import Stream, open_stream
@@ -75,8 +76,7 @@ def _sweep_folder(config: DictConfig, sweep_id: str) -> Path:
 
 def quoted(text: str) -> str:
     """`text` as a quoted string of Hydra's override grammar."""
-    escaped = text.replace("\\", "\\\\") if text.endswith("\\") else text
-    return "'" + escaped.replace("'", "\\'") + "'"
+    return QuotedString(text, Quote.single).with_quotes()
 
 
 def close_left_open(parent: Parent, fingerprint: str, error: object) -> None:
@@ -106,7 +106,9 @@ class SweepJobs:
         """Start a job and return its number; `study` is what the job must know of the study of its trial."""
         number = self.started
         self.started += 1
-        settled: dict[str, Any] = {"sweep.job": number + 1, "trainer.precision": point.config.trainer.precision}
+        settled: dict[str, Any] = {"sweep.job": number + 1}
+        if point.precision_was_auto:
+            settled["trainer.precision"] = point.config.trainer.precision
         if study is not None:
             settled["sweep.study"] = quoted(study)
         self.completed.setdefault(point.fingerprint, None)
@@ -168,11 +170,6 @@ def default_storage(tracking: TrackingConfig) -> str:
     uri = store_uri(tracking)
     file = uri.removeprefix("sqlite:///") if uri.startswith("sqlite:///") else str(MLRUNS.resolve() / "mlflow.db")
     return f"sqlite:///{Path(file).with_name('optuna.db')}"
-
-
-def is_pruned(result: JobReturn) -> bool:
-    """Whether a job was stopped by its study."""
-    return result.status == JobStatus.FAILED and isinstance(result._return_value, PrunedError)
 
 
 def values_of(result: JobReturn) -> Sequence[float]:

@@ -44,6 +44,6 @@ def _job_words(plan: Plan, job: Job, place: Place) -> list[str]:
     settled: dict[str, Any] = {"sweep.job": plan.jobs.index(job) + 1, "sweep.jobs": len(plan.jobs)}
     if job.config.model.pretrained:
         settled["features.blocks"] = f"[{','.join(map(str, plan.depths(job)))}]"
-    if job.precision_was_auto:
+    if job.point.precision_was_auto:
         settled["trainer.precision"] = job.config.trainer.precision
-    return place.words(job.overrides, job.fingerprint, **settled)
+    return place.words(job.point.overrides, job.fingerprint, **settled)

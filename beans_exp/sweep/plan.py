@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from beans_exp.data import Source, source
 from beans_exp.data.source import text_digest
 from beans_exp.errors import ConfigError
-from beans_exp.fingerprint import fingerprint
-from beans_exp.precision import resolve_precision
-from beans_exp.schema import Config, ObjectiveConfig, SweepConfig, TrackingConfig, inert_options, reduce
+from beans_exp.schema import Config, ObjectiveConfig, TrackingConfig, inert_options
+from beans_exp.sweep.point import Point, Points
 
 
 @dataclass(frozen=True)
-class Point:
+class Asked:
     """What was asked for: the overrides of one combination, and the configuration that they compose to."""
 
     overrides: list[str]
@@ -22,13 +20,18 @@ class Point:
 
 @dataclass(frozen=True)
 class Job:
-    """What is run: a point, reduced to what it means, and labelled by what sets it apart from the others."""
+    """What is run: a point, labelled by what sets it apart from the others."""
 
-    overrides: list[str]
-    config: Config
-    fingerprint: str
+    point: Point
     label: str
-    precision_was_auto: bool
+
+    @property
+    def config(self) -> Config:
+        return self.point.config
+
+    @property
+    def fingerprint(self) -> str:
+        return self.point.fingerprint
 
 
 @dataclass(frozen=True)
@@ -63,46 +66,40 @@ class Plan:
         return text_digest((fingerprints, self.tracking.experiment, "grid"))[:16]
 
 
-def plan_grid(points: Sequence[Point]) -> Plan:
-    """Return the jobs that `points` mean.
+def plan_grid(grid: Sequence[Asked]) -> Plan:
+    """Return the jobs that the points of `grid` mean.
 
     Raises ConfigError for an option that acts at no point and for a point that cannot be run, DataError for a data
     set that is missing.
     """
-    if not points:
+    if not grid:
         raise ConfigError("the grid has no point: no option matches what it asks for")
-    if any(point.config.sweep != SweepConfig() or point.config.features.blocks for point in points):
-        raise ConfigError("sweep.* and features.blocks are written by the sweeper, not by hand. Leave them out")
     for key in ("tracking", "objective", "plan"):
-        _require_one(points, key)
-    _require_action(points)
-    sources: dict[str, Source] = {}
+        _require_one(grid, key)
+    _require_action(grid)
+    meanings = Points()
     jobs: dict[str, Job] = {}
     dropped: list[str] = []
-    for point in points:
-        config, inert = reduce(point.config)
-        dropped += [str(option) for option in inert]
-        resolved = resolve_precision(config)
-        key = repr(config.data)
-        sources[key] = sources.get(key) or source(config.data)
-        mark = fingerprint(resolved, sources[key])
-        jobs.setdefault(mark, Job(point.overrides, resolved, mark, _label(point, points), resolved != config))
-    return Plan(list(jobs.values()), len(points), list(dict.fromkeys(dropped)), points[0].config.plan)
+    for asked in grid:
+        point = meanings.of(asked.overrides, asked.config)
+        dropped += [str(option) for option in point.inert]
+        jobs.setdefault(point.fingerprint, Job(point, _label(asked, grid)))
+    return Plan(list(jobs.values()), len(grid), list(dict.fromkeys(dropped)), grid[0].config.plan)
 
 
-def _require_one(points: Sequence[Point], key: str) -> None:
+def _require_one(points: Sequence[Asked], key: str) -> None:
     """Raise ConfigError where a grid varies what belongs to the sweep as a whole."""
     for point in points:
         if getattr(point.config, key) != getattr(points[0].config, key):
             raise ConfigError(f"{key} differs between the points of the grid: a sweep has one. Start a sweep for each")
 
 
-def _label(point: Point, points: Sequence[Point]) -> str:
+def _label(point: Asked, points: Sequence[Asked]) -> str:
     varied = [word for word in point.overrides if any(word not in other.overrides for other in points)]
     return " ".join(varied or point.overrides) or "defaults"
 
 
-def _require_action(points: Sequence[Point]) -> None:
+def _require_action(points: Sequence[Asked]) -> None:
     """Raise ConfigError where an option, with the value it was given, acts at no point of the grid."""
     inert_at = [{option.key: option for option in inert_options(point.config)} for point in points]
     for option in (option for inert in inert_at for option in inert.values()):

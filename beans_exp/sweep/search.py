@@ -21,12 +21,13 @@ from beans_exp.schema import Config
 from beans_exp.schema.combinations import OF_THE_TEST
 from beans_exp.schema.rules import at_least, broken, fraction, positive
 from beans_exp.sweep import space
+from beans_exp.sweep.composer import Composer
 from beans_exp.sweep.confirm import confirm
 from beans_exp.sweep.finish import finish
-from beans_exp.sweep.jobs import SweepJobs, default_storage, is_pruned, open_jobs, values_of
-from beans_exp.sweep.point import Composer, Point
+from beans_exp.sweep.jobs import SweepJobs, default_storage, open_jobs, values_of
+from beans_exp.sweep.point import Point
 from beans_exp.sweep.study import FINGERPRINT, ORIGIN, Search, SharedStudy, open_study
-from beans_exp.sweep.worker import JobError
+from beans_exp.sweep.worker import JobError, is_pruned
 from beans_exp.trial import Study, can_prune
 from beans_exp.weights import weights_digest
 
@@ -89,7 +90,7 @@ def run_search(
             open_jobs(launcher, config, tracking, sweep_id, options.n_jobs) as jobs,
         ):
             ok = _Loop(options, composer, study, jobs).run()
-            ok = ok and confirm(study.counted, composer, jobs, first.config)
+            ok = ok and confirm(study.counted, composer, jobs, first.config.objective)
             finish(study, composer, jobs, first.config)
     if not ok:
         sys.exit(1)
@@ -153,7 +154,7 @@ def _facts(first: Point, composer: Composer) -> dict[str, str]:
     """What a study's values rest on beside its space: whoever shares it must have the same."""
     from importlib.metadata import version
 
-    described = composer.sources[repr(first.config.data)]
+    described = composer.points.source(first.config)
     left_out = ("hydra.", "tracking.", "confirm.", "plan=", "data.data_dir=", "data.cache_dir=", "features.")
     fixed = sorted(word for word in composer.fixed if not word.lstrip("+~").startswith(left_out))
     objective = zip(first.config.objective.directions, first.config.objective.metrics, strict=True)

@@ -19,7 +19,7 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from beans_exp.errors import BeansExpError
+from beans_exp.errors import BeansExpError, PrunedError
 
 WATCH_SECONDS = 0.2
 OVER_MEMORY = "over_memory.txt"
@@ -100,6 +100,11 @@ def _as_text(error: BaseException) -> JobError:
     kind = type(error).__name__
     out_of_memory = kind in ("MemoryError", "ResourceExhaustedError")
     return JobError("oom" if out_of_memory else "failed", f"{kind}: {str(error).strip()[:500]}")
+
+
+def is_pruned(result: JobReturn) -> bool:
+    """Whether a job was stopped by its study."""
+    return result.status == JobStatus.FAILED and isinstance(result._return_value, PrunedError)
 
 
 def _exit(number: int, frame: FrameType | None) -> None:

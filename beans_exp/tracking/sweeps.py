@@ -5,12 +5,15 @@ import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import mlflow
-from matplotlib.figure import Figure
 from mlflow.entities import Run
 
 from beans_exp.tracking.resume import PROCESS, close_as_killed, this_process
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FINISHED = "finished"
 PRUNED = "pruned"
@@ -89,7 +92,7 @@ class Parent:
         """Keep `text` with the sweep as an artifact."""
         self.client.log_text(self.run_id, text, file)
 
-    def log_figure(self, figure: Figure, file: str) -> None:
+    def log_figure(self, figure: "Figure", file: str) -> None:
         """Keep a picture with the sweep."""
         self.client.log_figure(self.run_id, figure, file)
 
