@@ -28,7 +28,7 @@ from beans_exp.errors import BeansExpError
 from beans_exp.libraries import no_collections, quiet_libraries, silent_stderr
 from beans_exp.paths import user_path
 from beans_exp.schema import TrackingConfig
-from beans_exp.tracking.store import store_uri
+from beans_exp.tracking.store import connect, store_uri
 
 if TYPE_CHECKING:
     import keras
@@ -94,7 +94,7 @@ def _loaded(name: str, store: str) -> "Iterator[tuple[keras.Model, tuple[str, ..
     """The model that `name` means, and its classes."""
     with ExitStack() as open_files:
         with no_collections():
-            from beans_exp.tracking.registry import connect, fetched, find_model, load
+            from beans_exp.tracking.registry import fetched, find_model, load
 
             found = open_files.enter_context(fetched(find_model(connect(store), name)))
             with silent_stderr():  # TensorFlow is imported here, once everything is known to be there

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from beans_exp.entry import errors_as_messages
 from beans_exp.libraries import quiet_libraries
 from beans_exp.schema import TrackingConfig
-from beans_exp.tracking.store import store_uri
+from beans_exp.tracking.store import connect, store_uri
 
 SERVE = "MLFLOW_TRACKING_URI={store} mlflow models serve --model-uri {model} --env-manager local --port {port}"
 """The model in this environment; `mlflow models serve` finds the store by the variable alone."""
@@ -49,7 +49,7 @@ def promote(run: str, name: str, alias: str, tracking_uri: str | None) -> str:
 
     Raises BeansExpError where the run, its model or the store is missing, and for names that MLflow does not take.
     """
-    from beans_exp.tracking.registry import connect, fetched, find_model, register
+    from beans_exp.tracking.registry import fetched, find_model, register
 
     store = store_uri(TrackingConfig(uri=tracking_uri))
     client = connect(store)

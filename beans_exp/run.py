@@ -12,7 +12,8 @@ from beans_exp.models import build_model
 from beans_exp.models.cost import model_metrics
 from beans_exp.running import CHECKPOINT, Running, alone, say
 from beans_exp.schema import Config
-from beans_exp.tracking.finished import reusable, saved_model, untested
+from beans_exp.tracking.finished import reusable, untested
+from beans_exp.tracking.registry import model_of_run
 from beans_exp.tracking.resume import reopenable
 from beans_exp.tracking.run import Tracker, track
 from beans_exp.tracking.store import open_store, store_uri
@@ -94,8 +95,9 @@ def _test_where_missing(config: Config, experiment_id: str, mark: str, described
         return
     configure(config)
     data = load(config, described)
-    test = evaluate(saved_model(run_id), data.test, config)
-    Tracker(config, run_id).log_test(test, data)
+    tracker = Tracker(config, run_id)
+    test = evaluate(model_of_run(tracker.client, run_id), data.test, config)
+    tracker.log_test(test, data)
     log.info("run %s: tested now, test/accuracy %.4f", run_id, test.accuracy)
 
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from statistics import median
-from typing import TYPE_CHECKING
 
 import mlflow
 from mlflow.entities import Run
@@ -13,33 +12,10 @@ from beans_exp.schema import Config
 from beans_exp.schema.names import EPOCH_METRICS, OBJECTIVES
 from beans_exp.tracking.params import flat_params
 
-if TYPE_CHECKING:
-    import keras
-
 log = logging.getLogger(__name__)
 
 REGISTERED = "mlflow.modelVersions"
 """MLflow's tag of a model that is in its registry."""
-NOT_BEST = "beans.model"
-"""The tag of a run whose model is not there because `tracking.save_model=best` kept a better one."""
-
-
-def reusable(experiment_id: str, config: Config, fingerprint: str, *, quiet: bool = False) -> dict[str, float] | None:
-    """Return the objective's metrics of a finished run that is the same as `config`; None where there is none.
-
-    A run that lacks its test figures or its model, and is asked for them, is not the same.
-    """
-    client = mlflow.MlflowClient()
-    query = f"tags.`beans.fingerprint` = '{fingerprint}' and attributes.status = 'FINISHED'"
-    for run in client.search_runs([experiment_id], query, order_by=["attributes.start_time DESC"]):
-        tested = "test/accuracy" in run.data.metrics or not config.trainer.test
-        if tested and _has_what_is_kept(run, config.tracking.save_model):
-            if not quiet:
-                log.info("reused run %s: the same run is finished (if_exists=rerun trains again)", run.info.run_id)
-            return selected_metrics(client, run, config)
-    return None
-
-
 COSTLY = (
     "model.name",
     "model.top_block",
@@ -54,32 +30,46 @@ COSTLY = (
     "trainer.precision",
 )
 """The parameters that a run's time hangs on."""
+NOT_BEST = "beans.model"
+"""The tag of a run whose model is not there because `tracking.save_model=best` kept a better one."""
+
+
+def reusable(experiment_id: str, config: Config, fingerprint: str, *, quiet: bool = False) -> dict[str, float] | None:
+    """Return the objective's metrics of a finished run that is the same as `config`; None where there is none.
+
+    A run that lacks its test figures or its model, and is asked for them, is not the same.
+    """
+    client = mlflow.MlflowClient()
+    for run in _finished(client, experiment_id, f"tags.`beans.fingerprint` = '{fingerprint}'"):
+        tested = "test/accuracy" in run.data.metrics or not config.trainer.test
+        if tested and _has_what_is_kept(run, config.tracking.save_model):
+            if not quiet:
+                log.info("reused run %s: the same run is finished (if_exists=rerun trains again)", run.info.run_id)
+            return selected_metrics(client, run, config)
+    return None
 
 
 def usual_seconds(experiment_id: str, config: Config) -> float | None:
     """Return the median time of the last finished runs that cost the same as `config`; None where there is none."""
     params = flat_params(config)
-    same = [f"params.`{key}` = '{params[key]}'" for key in COSTLY]
-    query = " and ".join(["attributes.status = 'FINISHED'", *same])
-    order = ["attributes.start_time DESC"]
-    found = mlflow.MlflowClient().search_runs([experiment_id], query, max_results=10, order_by=order)
+    same = " and ".join(f"params.`{key}` = '{params[key]}'" for key in COSTLY)
+    found = _finished(mlflow.MlflowClient(), experiment_id, same)[:10]
     seconds = [run.data.metrics["time/total_seconds"] for run in found if "time/total_seconds" in run.data.metrics]
     return median(seconds) if seconds else None
 
 
 def untested(experiment_id: str, fingerprint: str) -> str | None:
     """Return the newest finished run with `fingerprint` that has a model, if none of them was tested."""
-    query = f"tags.`beans.fingerprint` = '{fingerprint}' and attributes.status = 'FINISHED'"
-    found = mlflow.MlflowClient().search_runs([experiment_id], query, order_by=["attributes.start_time DESC"])
+    found = _finished(mlflow.MlflowClient(), experiment_id, f"tags.`beans.fingerprint` = '{fingerprint}'")
     if any("test/accuracy" in run.data.metrics for run in found):
         return None
     return next((run.info.run_id for run in found if has_model(run)), None)
 
 
-def saved_model(run_id: str) -> "keras.Model":
-    """Return the model that a run saved."""
-    run = mlflow.MlflowClient().get_run(run_id)
-    return mlflow.keras.load_model(f"models:/{run.outputs.model_outputs[-1].model_id}")
+def _finished(client: mlflow.MlflowClient, experiment_id: str, query: str) -> list[Run]:
+    """The finished runs that `query` finds, the last started first."""
+    whole = f"{query} and attributes.status = 'FINISHED'"
+    return [*client.search_runs([experiment_id], whole, order_by=["attributes.start_time DESC"])]
 
 
 def _has_what_is_kept(run: Run, keep: str) -> bool:

@@ -7,20 +7,18 @@ import csv
 import io
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow
 import numpy as np
-import sqlalchemy.exc
 from mlflow.entities import Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from beans_exp.errors import StoreError
 from beans_exp.tracking.finished import has_model
-from beans_exp.tracking.store import find_experiment
+from beans_exp.tracking.store import connect, find_experiment, store_errors
 
 if TYPE_CHECKING:
     import keras
@@ -156,10 +154,10 @@ class Reader:
 
         Raises BeansExpError where none was saved, or it cannot be loaded.
         """
-        from beans_exp.tracking.registry import fetched, find_model, load
+        from beans_exp.tracking.registry import model_of_run
 
-        with store_errors(self.uri), fetched(find_model(self.client, run_id)) as model:
-            return load(model)
+        with store_errors(self.uri):
+            return model_of_run(self.client, run_id)
 
     def attach(self, run_id: str, files: Iterable[Path]) -> None:
         """Hang `files` on a run, under `report/`."""
@@ -180,24 +178,13 @@ def open_reader(uri: str, experiment: str) -> Reader:
 
     Raises StoreError for a store or an experiment that is not there.
     """
+    client = connect(uri)
     experiment_id = find_experiment(uri, experiment)
     if experiment_id is None:
-        if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-            rule = "Go to the folder where the runs were started, or name their store with --tracking-uri"
-            raise StoreError(f"there is no store {uri.removeprefix('sqlite:///')}. {rule}")
         with store_errors(uri):
-            known = ", ".join(sorted(item.name for item in mlflow.MlflowClient(uri).search_experiments()))
+            known = ", ".join(sorted(item.name for item in client.search_experiments()))
         raise StoreError(f"the store {uri} has no experiment {experiment}. It has {known or 'none'}")
-    return Reader(mlflow.MlflowClient(uri), uri, experiment, experiment_id)
-
-
-@contextmanager
-def store_errors(uri: str) -> Iterator[None]:
-    """Turn what MLflow raises, for a wrong filter too, into a StoreError with one line."""
-    try:
-        yield
-    except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
-        raise StoreError(f"the store {uri} answers: {str(error).strip().splitlines()[0][:300]}") from error
+    return Reader(client, uri, experiment, experiment_id)
 
 
 def parse_predictions(text: str) -> Predictions:

@@ -10,16 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import alembic.util
 import mlflow
-import sqlalchemy.exc
 import yaml
 from mlflow.entities import Run, ViewType
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 
-from beans_exp.errors import BeansExpError, StoreError
+from beans_exp.errors import BeansExpError
 from beans_exp.tracking.finished import NOT_BEST, has_model
-from beans_exp.tracking.store import _require_server, _require_usable, _unreadable
 
 if TYPE_CHECKING:
     import keras
@@ -48,36 +45,6 @@ class FetchedModel:
     folder: Path
     classes: tuple[str, ...]
     image_size: int
-
-
-def connect(uri: str) -> mlflow.MlflowClient:
-    """Return a client for the store at `uri`, which also becomes MLflow's own; it is never created.
-
-    Raises StoreError for a store that is not there, cannot be reached or understood.
-    """
-    if uri.startswith("sqlite:///"):
-        _require_file(Path(uri.removeprefix("sqlite:///")))
-    if uri.startswith(("http://", "https://")):
-        _require_server(uri)
-    mlflow.set_tracking_uri(uri)
-    try:
-        client = mlflow.MlflowClient(uri)
-        client.search_experiments(max_results=1)
-    except ImportError as error:
-        raise StoreError(f"the store {uri} needs a driver that is not installed: pip install {error.name}") from error
-    except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, alembic.util.CommandError) as error:
-        raise StoreError(_unreadable(uri, error)) from error
-    return client
-
-
-def _require_file(file: Path) -> None:
-    if not file.exists():
-        rule = "Go to the folder where the runs were started, or name their store with --tracking-uri"
-        raise StoreError(f"there is no store {file}. {rule}")
-    try:
-        _require_usable(file)
-    except OSError as error:
-        raise StoreError(f"the store {file} cannot be used ({error})") from error
 
 
 def find_model(client: mlflow.MlflowClient, name: str) -> SavedModel:
@@ -211,6 +178,12 @@ def load(model: FetchedModel) -> "keras.Model":
     except Exception as error:  # Keras raises many types, all of them for a file that is damaged or not allowed
         reason = _first_line(error).split(". ")[0]  # what follows is how to switch the safety off
         raise BeansExpError(f"{model.name} cannot be loaded in Keras' safe mode: {reason}") from error
+
+
+def model_of_run(client: mlflow.MlflowClient, run_id: str) -> "keras.Model":
+    """Return the model that a run saved, uncompiled; raises BeansExpError where none was saved, or it does not load."""
+    with fetched(find_model(client, run_id)) as model:
+        return load(model)
 
 
 def register(client: mlflow.MlflowClient, model: SavedModel, name: str, alias: str) -> str:

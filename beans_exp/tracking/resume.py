@@ -60,11 +60,11 @@ def close_dead_runs(experiment_id: str) -> None:
         found = client.search_runs([experiment_id], "attributes.status = 'RUNNING'", page_token=token)
         for run in found:
             if PROCESS in run.data.tags and is_dead(run.data.tags[PROCESS]):
-                close_as_killed(client, run.info.run_id, "its process ended without a word")
+                end_run(client, run.info.run_id, "its process ended without a word")
         token = found.token or ""
 
 
-def close_as_killed(client: mlflow.MlflowClient, run_id: str, cause: str, status: str = "killed") -> None:
+def end_run(client: mlflow.MlflowClient, run_id: str, cause: str, status: str = "killed") -> None:
     """End a run in the name of a process that could not do it."""
     client.set_tag(run_id, "beans.status", status)
     client.set_tag(run_id, "beans.cause", cause[:500])

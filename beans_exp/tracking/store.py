@@ -7,6 +7,8 @@ import re
 import shlex
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from beans_exp.errors import StoreError
 from beans_exp.schema import TrackingConfig
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
 MLRUNS = Path("mlruns")
@@ -48,23 +51,64 @@ def open_store(uri: str, experiment: str) -> str:
     return _experiment_id(uri, experiment, None)
 
 
-def find_experiment(uri: str, experiment: str) -> str | None:
-    """Return the id of `experiment` in the store at `uri`, or None where one of the two is not there; create nothing.
+def store_exists(uri: str) -> bool:
+    """Whether the store at `uri` is there; a file alone can be missing, and nothing is created.
 
     Raises StoreError for a store that cannot be reached or read.
     """
     if uri.startswith("sqlite:///"):
         file = Path(uri.removeprefix("sqlite:///"))
-        if not file.exists():
-            return None
         try:
             _require_usable(file)
         except OSError as error:
             raise StoreError(f"the store {file} cannot be read ({error}). Free it, or set tracking.uri") from error
+        return file.exists()
     if uri.startswith(("http://", "https://")):
         _require_server(uri)
-    found = _experiment(uri, experiment)
+    return True
+
+
+def connect(uri: str) -> "MlflowClient":
+    """Return a client for the store at `uri`, which also becomes MLflow's own; it is never created.
+
+    Raises StoreError for a store that is not there, or cannot be reached or understood.
+    """
+    import mlflow
+
+    if not store_exists(uri):
+        rule = "Go to the folder where the runs were started, or name their store with --tracking-uri"
+        raise StoreError(f"there is no store {uri.removeprefix('sqlite:///')}. {rule}")
+    mlflow.set_tracking_uri(uri)
+    with store_errors(uri):
+        client = mlflow.MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+def find_experiment(uri: str, experiment: str) -> str | None:
+    """Return the id of `experiment` in the store at `uri`, or None where one of the two is not there; create nothing.
+
+    Raises StoreError for a store that cannot be reached or read.
+    """
+    found = _experiment(uri, experiment) if store_exists(uri) else None
     return found.experiment_id if found and found.lifecycle_stage != "deleted" else None
+
+
+@contextmanager
+def store_errors(uri: str) -> Iterator[None]:
+    """Turn what MLflow raises of the store at `uri`, for a wrong filter too, into a StoreError with one line."""
+    import alembic.util
+    import mlflow
+    import sqlalchemy.exc
+
+    try:
+        yield
+    except ImportError as error:
+        raise StoreError(f"the store {uri} needs a driver that is not installed: pip install {error.name}") from error
+    except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, alembic.util.CommandError) as error:
+        if getattr(error, "error_code", None) == "INVALID_PARAMETER_VALUE":
+            raise StoreError(f"the store {uri} answers: {str(error).strip().splitlines()[0][:300]}") from error
+        raise StoreError(_unreadable(uri, error)) from error
 
 
 def _open_sqlite(file: Path, experiment: str) -> str:
@@ -146,17 +190,11 @@ def _experiment_id(uri: str, name: str, artifacts: Path | None) -> str:
 
 
 def _experiment(uri: str, name: str) -> "Experiment | None":
-    import alembic.util
     import mlflow
-    import sqlalchemy.exc
 
     mlflow.set_tracking_uri(uri)
-    try:
+    with store_errors(uri):
         return mlflow.MlflowClient(uri).get_experiment_by_name(name)
-    except ImportError as error:
-        raise StoreError(f"the store {uri} needs a driver that is not installed: pip install {error.name}") from error
-    except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError, alembic.util.CommandError) as error:
-        raise StoreError(_unreadable(uri, error)) from error
 
 
 def _unreadable(uri: str, error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import mlflow
 from mlflow.entities import Run
 
-from beans_exp.tracking.resume import PROCESS, close_as_killed, this_process
+from beans_exp.tracking.resume import PROCESS, end_run, this_process
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,7 +76,7 @@ class Parent:
         """End the run that a job of this sweep left open: `kind` is `oom`, `killed`, `timeout` or `failed`."""
         for run in self._runs(fingerprint):
             if run.info.status == "RUNNING" and run.data.tags.get("beans.sweep") == self.sweep_id:
-                close_as_killed(self.client, run.info.run_id, cause, "killed" if kind == "timeout" else kind)
+                end_run(self.client, run.info.run_id, cause, "killed" if kind == "timeout" else kind)
 
     def close(self, outcomes: Sequence[Outcome]) -> None:
         """Write `jobs.csv` and end the parent run: FINISHED only if every job is."""
