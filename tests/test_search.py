@@ -7,8 +7,12 @@ from pathlib import Path
 import mlflow
 import optuna
 import pytest
+from hydra.core.utils import JobReturn, JobStatus
 from mlflow.entities import Run
 
+from beans_exp.schema import Config
+from beans_exp.sweep.confirm import run_points
+from beans_exp.sweep.point import Point
 from tests.conftest import TINY, Program
 
 SEARCH = ["-m", "hydra/sweeper=optuna", *TINY, "trainer.batch_size=6"]
@@ -48,6 +52,7 @@ def test_a_search_is_confirmed_and_goes_on_where_it_stopped(program: Program) ->
     tested = {run.info.run_id for run in _children() if "test/accuracy" in run.data.metrics}
     assert tested == {row["run_id"] for row in confirmed}, "one look at test, at the winner's runs"
     assert {run.info.status for run in _runs()} == {"FINISHED"}
+    assert "confirmed on fresh seeds: trial" in first.stdout
     assert "best trial" in first.stdout and "python -m beans_exp data=synthetic" in first.stdout
     client = mlflow.MlflowClient(f"sqlite:///{Path('mlruns/mlflow.db').resolve()}")
     kept = {item.path for item in client.list_artifacts(_parent().info.run_id)}
@@ -59,6 +64,33 @@ def test_a_search_is_confirmed_and_goes_on_where_it_stopped(program: Program) ->
     assert len(_artifact("trials.csv")) == 4
     parents = [run for run in _runs() if run.data.tags.get("beans.role") == "sweep"]
     assert len(parents) == 1
+
+
+class _Reversed:
+    """Jobs that come back in another order than they were started in, the seed as their objective."""
+
+    has_room = True
+
+    def __init__(self) -> None:
+        self.started: list[Point] = []
+
+    def finished(self, point: Point) -> None:
+        return None
+
+    def start(self, point: Point) -> int:
+        self.started.append(point)
+        return len(self.started) - 1
+
+    def ended(self) -> list[tuple[int, JobReturn]]:
+        results = [JobReturn(status=JobStatus.COMPLETED) for _ in self.started]
+        for result, point in zip(results, self.started, strict=True):
+            result.return_value = float(point.config.seed)
+        return list(enumerate(results))[::-1]
+
+
+def test_a_value_belongs_to_its_seed_whatever_ends_first() -> None:
+    points = [Point([], Config(seed=seed), f"mark{seed}", [], precision_was_auto=False) for seed in range(3)]
+    assert run_points(_Reversed(), points) == {"mark0": 0.0, "mark1": 1.0, "mark2": 2.0}  # type: ignore[arg-type]
 
 
 def test_pruned_trials_are_told_apart_and_a_search_of_them_alone_fails(program: Program) -> None:

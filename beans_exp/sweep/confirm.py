@@ -22,23 +22,30 @@ from beans_exp.sweep.study import FINGERPRINT
 log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Candidate:
-    """A configuration of the search that is run again on fresh seeds."""
+    """A configuration of the search that was run again on fresh seeds: a point and its objective for each of them."""
 
     trial: FrozenTrial
     points: list[Point]
     values: list[float]
-    tested: list[float]
 
     @property
     def mean(self) -> float:
-        return mean(self.values) if self.values else float("nan")
+        return mean(self.values)
 
     @property
     def spread(self) -> str:
         """The mean over the seeds and their standard deviation, as text."""
         return f"{self.mean:.4f} ± {stdev(self.values):.4f}" if len(self.values) > 1 else f"{self.mean:.4f}"
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What became of the best trials: the winner by mean validation, if any; whether everything ran."""
+
+    winner: FrozenTrial | None
+    complete: bool
 
 
 def best_trials(trials: Sequence[FrozenTrial], maximize: bool, count: int) -> list[FrozenTrial]:
@@ -51,33 +58,45 @@ def best_trials(trials: Sequence[FrozenTrial], maximize: bool, count: int) -> li
     return list(distinct.values())[:count]
 
 
-def confirm(trials: Sequence[FrozenTrial], composer: Composer, jobs: SweepJobs, objective: ObjectiveConfig) -> bool:
-    """Run the best `confirm.top` trials on `confirm.seeds` fresh seeds; test the winner's runs; return whether all ran.
+def confirm(
+    trials: Sequence[FrozenTrial], composer: Composer, jobs: SweepJobs, objective: ObjectiveConfig
+) -> Confirmation:
+    """Run the best `confirm.top` trials on `confirm.seeds` fresh seeds, and test the winner's runs.
 
     Ranked by the mean of the objective on validation. No other run is tested: one look, at the winner's.
     """
     wanted = composer.confirmation()
     if wanted.top == 0:
-        return True
+        return Confirmation(None, complete=True)
     if len(objective.metrics) > 1:
         log.info("several objectives have no single best configuration: none is confirmed")
-        return True
+        return Confirmation(None, complete=True)
     maximize = objective.directions[0] == "maximize"
-    chosen = best_trials(trials, maximize, wanted.top)
-    candidates = [Candidate(trial, _points(trial, composer, wanted.seeds), [], []) for trial in chosen]
-    work = [(candidate, point) for candidate in candidates for point in candidate.points]
-    log.info("confirmation: %d configurations on %d fresh seeds each", len(candidates), wanted.seeds)
-    ok = _run(jobs, work, lambda candidate: candidate.values)
-    complete = [candidate for candidate in candidates if len(candidate.values) == len(candidate.points)]
-    complete.sort(key=lambda candidate: candidate.mean, reverse=maximize)
-    if complete:
-        winner = complete[0]
-        tests = [(winner, composer.tested(point)) for point in winner.points]
-        ok = _run(jobs, tests, lambda _: []) and ok
-        winner.tested = [value for _, point in tests if (value := jobs.metric(point, "test/accuracy")) is not None]
-    _print(complete, objective.metrics[0], wanted.seeds)
-    _log(complete, jobs)
-    return ok
+    points = {
+        trial.number: _points(trial, composer, wanted.seeds) for trial in best_trials(trials, maximize, wanted.top)
+    }
+    log.info("confirmation: %d configurations on %d fresh seeds each", len(points), wanted.seeds)
+    values = run_points(jobs, [point for seeds in points.values() for point in seeds])
+    ranked = _ranked(trials, points, values, maximize)
+    tests = [composer.tested(point) for point in ranked[0].points] if ranked else []
+    tested = run_points(jobs, tests)
+    accuracies = [jobs.metric(point, "test/accuracy") for point in tests]
+    _print(ranked, [value for value in accuracies if value is not None], objective.metrics[0], wanted.seeds)
+    _log(ranked, jobs)
+    whole = len(values) == wanted.seeds * len(points) and len(tested) == len(tests)
+    return Confirmation(ranked[0].trial if ranked else None, whole)
+
+
+def _ranked(
+    trials: Sequence[FrozenTrial], points: dict[int, list[Point]], values: dict[str, float], maximize: bool
+) -> list[Candidate]:
+    """The trials whose runs all ended well, the best mean first."""
+    found = [
+        Candidate(trial, points[trial.number], [values[point.fingerprint] for point in points[trial.number]])
+        for trial in trials
+        if all(point.fingerprint in values for point in points.get(trial.number, [])) and trial.number in points
+    ]
+    return sorted(found, key=lambda candidate: candidate.mean, reverse=maximize)
 
 
 def _points(trial: FrozenTrial, composer: Composer, count: int) -> list[Point]:
@@ -86,35 +105,35 @@ def _points(trial: FrozenTrial, composer: Composer, count: int) -> list[Point]:
     return [composer.point(trial.params, f"seed={seed % 2**32}", "tracking.save_model=all") for seed in seeds]
 
 
-def _run(jobs: SweepJobs, work: list[tuple[Candidate, Point]], kept: Any) -> bool:
-    """Run every point, or reuse it, and add its value to what `kept` names of its candidate."""
-    waiting, well = list(work), True
-    running: dict[int, Candidate] = {}
+def run_points(jobs: SweepJobs, points: Sequence[Point]) -> dict[str, float]:
+    """Run each point, or reuse it, and return its objective by its fingerprint; none for one that failed."""
+    waiting = list(points)
+    running: dict[int, Point] = {}
+    values: dict[str, float] = {}
     while waiting or running:
         while waiting and jobs.has_room:
-            candidate, point = waiting.pop(0)
-            if (values := jobs.finished(point)) is not None:
-                kept(candidate).append(values[0])
+            point = waiting.pop(0)
+            if (known := jobs.finished(point)) is not None:
+                values[point.fingerprint] = known[0]
             else:
-                running[jobs.start(point)] = candidate
+                running[jobs.start(point)] = point
         if not running and waiting:
             print("confirmation: too many jobs failed (hydra.launcher.on_error, hydra.launcher.max_failures)")
-            return False
+            break
         for number, result in jobs.ended():
-            candidate = running.pop(number)
+            point = running.pop(number)
             if result.status == JobStatus.COMPLETED:
-                kept(candidate).append(values_of(result)[0])
+                values[point.fingerprint] = values_of(result)[0]
             else:
-                well = False
-                print(f"confirmation of trial {candidate.trial.number} failed: {result._return_value}")
-    return well
+                print(f"confirmation with seed={point.config.seed} failed: {result._return_value}")
+    return values
 
 
-def _print(candidates: Sequence[Candidate], name: str, seeds: int) -> None:
+def _print(ranked: Sequence[Candidate], tested: Sequence[float], name: str, seeds: int) -> None:
     table = Table("trial", f"{name} in the search", f"{name} on {seeds} fresh seeds", "test/accuracy", box=SIMPLE_HEAD)
-    for candidate in candidates:
-        tested = ", ".join(f"{value:.4f}" for value in candidate.tested)
-        table.add_row(str(candidate.trial.number), f"{candidate.trial.values[0]:.4f}", candidate.spread, tested)
+    for place, candidate in enumerate(ranked):
+        look = ", ".join(f"{value:.4f}" for value in tested) if place == 0 else ""
+        table.add_row(str(candidate.trial.number), f"{candidate.trial.values[0]:.4f}", candidate.spread, look)
     Console(highlight=False, width=120).print(table)
 
 
@@ -128,5 +147,5 @@ def _log(candidates: Sequence[Candidate], jobs: SweepJobs) -> None:
                 f'{candidate.trial.number},{candidate.trial.values[0]},{point.config.seed},{value},{run_id},"{words}"'
             )
     jobs.place.parent.log_text("\n".join([*lines, ""]), "confirmation.csv")
-    if candidates and candidates[0].values:
+    if candidates:
         jobs.place.parent.log_metric("confirm/mean", candidates[0].mean)

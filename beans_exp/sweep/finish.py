@@ -19,22 +19,30 @@ from beans_exp.tracking.store import ui_hint
 log = logging.getLogger(__name__)
 
 
-def finish(study: SharedStudy, composer: Composer, jobs: SweepJobs, config: Config) -> None:
+def finish(
+    study: SharedStudy, composer: Composer, jobs: SweepJobs, config: Config, confirmed: FrozenTrial | None
+) -> None:
     """Print what the search found, and keep its trials and pictures with the parent run."""
     print(_summary(study.counted))
-    completed = [trial for trial in study.counted if trial.state == TrialState.COMPLETE]
-    best = study.study.best_trials if completed else []
-    for trial in best if len(config.objective.metrics) > 1 else best[:1]:
-        values = ", ".join(
-            f"{name} {value:.4f}" for name, value in zip(config.objective.metrics, trial.values, strict=True)
-        )
-        print(f"best trial {trial.number}: {values}, run {trial.user_attrs.get('beans.run', '')}")
-        print(f"  python -m beans_exp {shlex.join(composer.single_run(trial.params))}")
+    several = len(config.objective.metrics) > 1
+    best = study.study.best_trials if any(trial.state == TrialState.COMPLETE for trial in study.counted) else []
+    for trial in best if several else best[:1]:
+        _print_trial("best", trial, composer, config)
+    if confirmed is not None:
+        _print_trial("confirmed on fresh seeds:", confirmed, composer, config)
     jobs.place.parent.log_text(study.study.trials_dataframe().to_csv(index=False), "trials.csv")
-    if len(config.objective.metrics) == 1:
+    if not several:
         _log_pictures(study.study, jobs, config.objective.metrics[0])
     print(f"experiment {config.tracking.experiment}: {ui_hint(jobs.place.uri, jobs.place.experiment_id)}")
     print(f"study {study.name}: optuna-dashboard {shlex.quote(study.url)}")
+
+
+def _print_trial(what: str, trial: FrozenTrial, composer: Composer, config: Config) -> None:
+    """Print a trial, its run, and a line to paste that runs it again."""
+    pairs = zip(config.objective.metrics, trial.values, strict=True)
+    values = ", ".join(f"{name} {value:.4f}" for name, value in pairs)
+    print(f"{what} trial {trial.number}: {values}, run {trial.user_attrs.get('beans.run', '')}")
+    print(f"  python -m beans_exp {shlex.join(composer.single_run(trial.params))}")
 
 
 def _summary(trials: list[FrozenTrial]) -> str:
@@ -47,11 +55,11 @@ def _summary(trials: list[FrozenTrial]) -> str:
 def _log_pictures(study: optuna.Study, jobs: SweepJobs, objective: str) -> None:
     import optuna.visualization.matplotlib as pictures
 
-    def importances(found: optuna.Study, **keys: Any) -> Any:
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        return pictures.plot_param_importances(found, evaluator=evaluator, **keys)
-
-    for name, draw in (("history.png", pictures.plot_optimization_history), ("importances.png", importances)):
+    drawn: dict[str, Callable[..., Any]] = {
+        "history.png": pictures.plot_optimization_history,
+        "importances.png": pictures.plot_param_importances,
+    }
+    for name, draw in drawn.items():
         if (figure := _drawn(draw, study, objective)) is not None:
             jobs.place.parent.log_figure(figure, name)
 

@@ -90,8 +90,9 @@ def run_search(
             open_jobs(launcher, config, tracking, sweep_id, options.n_jobs) as jobs,
         ):
             ok = _Loop(options, composer, study, jobs).run()
-            ok = ok and confirm(study.counted, composer, jobs, first.config.objective)
-            finish(study, composer, jobs, first.config)
+            found = confirm(study.counted, composer, jobs, first.config.objective) if ok else None
+            finish(study, composer, jobs, first.config, found.winner if found else None)
+            ok = found is not None and found.complete
     if not ok:
         sys.exit(1)
 
