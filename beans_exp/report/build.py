@@ -16,7 +16,7 @@ from beans_exp.report.drawing import Picture
 from beans_exp.report.files import csv_files
 from beans_exp.report.groups import Collected, Group, collect
 from beans_exp.report.page import Report, Section, render_markdown, render_page, summarise
-from beans_exp.report.rows import Row, assign_rows, study_rows
+from beans_exp.report.rows import Row, assign_rows, shared, study_rows, words
 from beans_exp.report.search import search_pictures
 from beans_exp.report.tables import PLANS, Table, data_name, in_order, make_tables
 from beans_exp.report.views import Scale, views
@@ -95,6 +95,7 @@ def _facts(reader: Reader, wanted: Wanted, collected: Collected) -> list[tuple[s
     return [
         ("runs", f"{collected.runs}, of them {finished} finished and counted, of {len(groups)} configurations"),
         ("data", "; ".join(data) + (f"; {' or '.join(map(str, tests))} test images" if tests else "")),
+        *([("all with", " ".join(words(common)))] if (common := shared(groups)) else []),
         ("store", reader.uri),
         ("made", datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")),
     ]

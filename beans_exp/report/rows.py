@@ -68,10 +68,11 @@ def _row(file: Path) -> Row:
 
 def assign_rows(groups: Sequence[Group], rows: dict[str, Row]) -> None:
     """Set the `row`, the `title` and the `notes` of each group; what is no row is named by what sets it apart."""
+    common = shared(groups)
     for group in groups:
         row = next((row for row in rows.values() if is_row(group.values, row.values)), None)
         group.row = row.name if row else None
-        group.title = row.title if row else _title(group.values)
+        group.title = row.title if row else _title(group.values, common)
         group.notes = notes_beside(group.values, row.values) if row else []
 
 
@@ -88,11 +89,36 @@ def notes_beside(values: dict[str, str], row: dict[str, str]) -> list[str]:
     return [f"{key.removeprefix('model.')}={value}" for key, value in differing.items()]
 
 
-def _title(values: dict[str, str]) -> str:
-    """The model, and every value that is not the default's."""
+def shared(groups: Sequence[Group]) -> dict[str, str]:
+    """Return the values that all groups have and that are not the defaults': said once, not in every title."""
+    if len(groups) < 2:
+        return {}
+    first, *others = [_unusual(group.values) for group in groups]
+    return {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
+
+
+def words(values: dict[str, str]) -> list[str]:
+    """Return `values` as they would be chosen, numbers with four digits that count."""
+    return [f"{key}={_short(value)}" for key, value in values.items()]
+
+
+def _title(values: dict[str, str], common: dict[str, str]) -> str:
+    """The model, and every value that is neither the default's nor all configurations'."""
+    apart = {key: value for key, value in _unusual(values).items() if key not in common}
+    return " ".join([values["model.name"], *words(apart)])
+
+
+def _unusual(values: dict[str, str]) -> dict[str, str]:
     usual = DEFAULTS | (USUAL if values["model.name"] == "inception" else {})
-    words = [f"{key}={value}" for key, value in values.items() if value != usual.get(key) and not _left_out(key)]
-    return " ".join([values["model.name"], *words])
+    return {key: value for key, value in values.items() if value != usual.get(key) and not _left_out(key)}
+
+
+def _short(value: str) -> str:
+    """A number that was drawn, as a reader wants it; the run itself has all of its digits."""
+    try:
+        return f"{float(value):.4g}" if len(value) > 6 else value
+    except ValueError:
+        return value
 
 
 def _left_out(key: str) -> bool:
