@@ -8,6 +8,7 @@ from beans_exp.checkpoint import Checkpoints
 from beans_exp.data import Source, load, source
 from beans_exp.evaluation import evaluate
 from beans_exp.fingerprint import fingerprint
+from beans_exp.history import Epoch
 from beans_exp.models import build_model
 from beans_exp.models.cost import model_metrics
 from beans_exp.running import CHECKPOINT, Running, alone, say
@@ -18,7 +19,7 @@ from beans_exp.tracking.resume import reopenable
 from beans_exp.tracking.run import Tracker, track
 from beans_exp.tracking.store import open_store, store_uri
 from beans_exp.tracking.system import peak_memory_mb, reset_peak_memory
-from beans_exp.training import Epoch, configure, stages, train
+from beans_exp.training import configure, stages, train
 from beans_exp.trial import reporter
 
 Objective = float | list[float]

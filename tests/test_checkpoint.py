@@ -11,9 +11,10 @@ import pytest
 
 from beans_exp.checkpoint import Checkpoints, State
 from beans_exp.data import Data
+from beans_exp.history import Epoch, History
 from beans_exp.models import build_model
 from beans_exp.schema import Config, DataConfig, FeaturesConfig, FinetuneConfig, ModelConfig, RegConfig, TrainerConfig
-from beans_exp.training import Epoch, History, configure, train
+from beans_exp.training import configure, train
 from tests.conftest import SIZE
 
 LENET = Config(

@@ -15,12 +15,13 @@ from beans_exp.data import Data, Source, Split
 from beans_exp.errors import DivergedError
 from beans_exp.evaluation import evaluate
 from beans_exp.fitting import fitted_model
+from beans_exp.history import Epoch, History, Stage
 from beans_exp.models import build_model
 from beans_exp.models.graph import Graph
 from beans_exp.precision import fast_flags, resolve_precision
 from beans_exp.regularization import loss
 from beans_exp.schema import Config, DataConfig, RegConfig, TrainerConfig, names
-from beans_exp.training import Epoch, History, Stage, configure, stage_optimizer, train
+from beans_exp.training import configure, stage_optimizer, train
 
 CONFIG = Config(
     data=DataConfig(name="folder", data_dir="images", image_size=32),

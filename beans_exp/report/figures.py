@@ -182,18 +182,8 @@ def depth(groups: Sequence[Group], reported: dict[int, float]) -> Picture | None
         figure = Figure(figsize=(6.5, 4), layout="constrained")
         axes = figure.subplots()
         for shift, (label, figure_of), look in zip((-0.06, 0.06), sides, looks(2), strict=True):
-            means = [_mean(by_blocks[count], figure_of) for count in blocks]
-            spreads = [_spread(by_blocks[count], figure_of) for count in blocks]
-            axes.errorbar(
-                np.array(blocks) + shift,
-                means,
-                spreads,
-                color=look.colour,
-                marker=look.marker,
-                linestyle=look.dashes,
-                capsize=3,
-                label=label,
-            )
+            places = [count + shift for count in blocks]
+            _line_with_bars(axes, places, [by_blocks[count] for count in blocks], figure_of, look, label)
         known = [count for count in blocks if count in reported]
         axes.plot(
             known, [reported[count] for count in known], color=INK, marker="x", linestyle=":", label="test, reported"
@@ -206,6 +196,27 @@ def depth(groups: Sequence[Group], reported: dict[int, float]) -> Picture | None
     )
     caption = "Mean over seeds; bars: standard deviation over seeds."
     return picture("depth", "Depth against accuracy", caption, figure, alt)
+
+
+def _line_with_bars(
+    axes: Axes,
+    places: Sequence[float],
+    groups: Sequence[Group],
+    figure_of: Callable[[Done], float],
+    look: Look,
+    label: str,
+) -> None:
+    """Draw the mean over seeds of each group at its place, with the standard deviation as a bar."""
+    axes.errorbar(
+        places,
+        [_mean(group, figure_of) for group in groups],
+        [_spread(group, figure_of) for group in groups],
+        color=look.colour,
+        marker=look.marker,
+        linestyle=look.dashes,
+        capsize=3,
+        label=label,
+    )
 
 
 def data_size(groups: Sequence[Group]) -> Picture | None:
@@ -221,19 +232,8 @@ def data_size(groups: Sequence[Group]) -> Picture | None:
         figure = Figure(figsize=(6.5, 4), layout="constrained")
         axes = figure.subplots()
         for family, look in zip(several[:AT_MOST], looks(min(AT_MOST, len(several))), strict=True):
-            means = [_mean(group, lambda run: run.test) for group in family]
-            spreads = [_spread(group, lambda run: run.test) for group in family]
-            label = max(family, key=_fraction).title
-            axes.errorbar(
-                [_fraction(group) for group in family],
-                means,
-                spreads,
-                color=look.colour,
-                marker=look.marker,
-                linestyle=look.dashes,
-                capsize=3,
-                label=label,
-            )
+            places, label = [_fraction(group) for group in family], max(family, key=_fraction).title
+            _line_with_bars(axes, places, family, lambda run: run.test, look, label)
         fractions = sorted({_fraction(group) for family in several for group in family})
         axes.set(xscale="log", ylabel="test accuracy", xlabel=_size_label(several))
         axes.set_xticks(fractions, [_size_text(several, value) for value in fractions])

@@ -76,12 +76,12 @@ def plan_grid(grid: Sequence[Asked]) -> Plan:
         raise ConfigError("the grid has no point: no option matches what it asks for")
     for key in ("tracking", "objective", "plan"):
         _require_one(grid, key)
-    _require_action(grid)
     meanings = Points()
+    points = [meanings.of(asked.overrides, asked.config) for asked in grid]
+    _require_action(grid)
     jobs: dict[str, Job] = {}
     dropped: list[str] = []
-    for asked in grid:
-        point = meanings.of(asked.overrides, asked.config)
+    for asked, point in zip(grid, points, strict=True):
         dropped += [str(option) for option in point.inert]
         jobs.setdefault(point.fingerprint, Job(point, _label(asked, grid)))
     return Plan(list(jobs.values()), len(grid), list(dict.fromkeys(dropped)), grid[0].config.plan)

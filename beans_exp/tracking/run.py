@@ -19,13 +19,13 @@ from mlflow.entities import Metric
 from beans_exp.data import Data
 from beans_exp.errors import DivergedError, PrunedError
 from beans_exp.evaluation import Evaluation
+from beans_exp.history import Epoch, History
 from beans_exp.schema import Config
 from beans_exp.tracking import figures, system
 from beans_exp.tracking.finished import has_model, keep_best_model
 from beans_exp.tracking.model import log_model
 from beans_exp.tracking.params import config_yaml, flat_params
 from beans_exp.tracking.resume import PROCESS, Reopened, this_process
-from beans_exp.training import Epoch, History
 from beans_exp.weights import weights_name
 
 log = logging.getLogger(__name__)

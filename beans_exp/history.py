@@ -1,0 +1,51 @@
+"""What was trained: stages, their epochs, and the figures that follow from them."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of training with one set of trainable layers and one optimizer."""
+
+    number: int
+    epochs: int
+    learning_rate: float
+    schedule: str = "constant"
+    blocks: int = 0
+    """Blocks of a pre-trained base that are trained with the head."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A trained epoch: its step, counted from 1 over all stages, and its metrics by name."""
+
+    step: int
+    metrics: dict[str, float]
+
+
+@dataclass
+class History:
+    """The epochs of a run so far."""
+
+    select: str
+    epochs: list[Epoch] = field(default_factory=list)
+    features_costs: dict[str, float] = field(default_factory=dict)
+    """Seconds that each entry of cached activations cost when it was made."""
+
+    @property
+    def best(self) -> Epoch:
+        """The first epoch that reached the highest validation accuracy."""
+        return max(self.epochs, key=lambda epoch: epoch.metrics["val/accuracy"])
+
+    @property
+    def selected(self) -> Epoch:
+        """The epoch whose weights are tested and saved."""
+        return self.best if self.select == "best" else self.epochs[-1]
+
+    def summary(self) -> dict[str, float]:
+        """The run's figures that follow from its epochs."""
+        best, chosen = self.best, self.selected.metrics
+        gap = chosen["train/accuracy"] - chosen["val/accuracy"]
+        figures = {"best/val_accuracy": best.metrics["val/accuracy"], "best/epoch": best.step, "gap/accuracy": gap}
+        costs = sum(self.features_costs.values())
+        return figures | ({"time/features_seconds": costs} if costs else {})
