@@ -32,7 +32,8 @@ def setup(*groups: str) -> None:
         create_environment()
     pip("--upgrade", "pip>=25.1")  # the first pip that reads dependency groups
     words = [word for group in groups for word in ("--group", group)]
-    pip("--constraint", "constraints.txt", "--editable", ".", *words)
+    extras = "[ray,slurm,postgres]" if groups else ""
+    pip("--constraint", "constraints.txt", "--editable", f".{extras}", *words)
     stamp.write_text(digest)
 
 
@@ -99,7 +100,8 @@ def lock(*words: str) -> None:
     """Pin everything again; pinned versions stay unless `--upgrade` or `--upgrade-package NAME` is given."""
     setup("dev")
     run(
-        *("-m", "uv", "pip", "compile", "pyproject.toml", "--group", "dev", "--universal", "--python-version", "3.11"),
+        *("-m", "uv", "pip", "compile", "pyproject.toml", "--all-extras", "--group", "dev"),
+        *("--universal", "--python-version", "3.11"),
         *("--no-header", "--no-annotate", "--quiet", "--output-file", "constraints.txt", *words),
     )
 

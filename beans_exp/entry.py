@@ -4,6 +4,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class CheckRun(Callback):
             if not config.hydra.sweeper._target_.startswith(SWEEPERS):
                 sweeper = config.hydra.runtime.choices["hydra/sweeper"]
                 raise ConfigError(f"hydra/sweeper={sweeper}: must be grid, which plans the jobs as one sweep")
+            _require_launcher(config)
 
 
 def single_config(composed: DictConfig) -> Config:
@@ -55,6 +57,14 @@ def job_config(composed: DictConfig) -> Config:
 def chosen(overrides: Iterable[str]) -> list[str]:
     """The overrides that the user chose, without what a sweeper adds."""
     return [word for word in overrides if not word.startswith(SWEEPER_KEYS)]
+
+
+def _require_launcher(config: DictConfig) -> None:
+    launcher, target = config.hydra.runtime.choices["hydra/launcher"], config.hydra.launcher._target_
+    plugin = ".".join(target.split(".")[:2])
+    if find_spec(plugin) is None:
+        extra = "ray" if launcher == "ray" else "slurm"
+        raise ConfigError(f"hydra/launcher={launcher} is not installed: pip install 'beans-exp[{extra}]'")
 
 
 def _refuse_chdir(config: DictConfig) -> None:

@@ -17,6 +17,10 @@ class StoreError(BeansExpError):
     """An MLflow store that cannot be reached, read or written."""
 
 
+class ServerAwayError(StoreError):
+    """A tracking server that does not answer now."""
+
+
 class DivergedError(BeansExpError):
     """The training loss became NaN or infinite."""
 

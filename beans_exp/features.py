@@ -149,7 +149,9 @@ class _Cache:
             shutil.rmtree(folder, ignore_errors=True)
             return None
         os.utime(folder)
-        return Split(array, getattr(self.data, part.split).labels), entry.costs
+        found = Split(array, getattr(self.data, part.split).labels)
+        found.release()
+        return found, entry.costs
 
     def _compute_once(self, part: Part, cut: Cut) -> tuple[Split, dict[str, float]]:
         folder = self._folder(part, cut)

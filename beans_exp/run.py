@@ -6,6 +6,7 @@ from pathlib import Path
 
 from beans_exp.checkpoint import Checkpoints
 from beans_exp.data import Source, load, source
+from beans_exp.errors import ServerAwayError
 from beans_exp.evaluation import evaluate
 from beans_exp.fingerprint import fingerprint
 from beans_exp.history import Epoch
@@ -14,9 +15,9 @@ from beans_exp.models.cost import model_metrics
 from beans_exp.running import CHECKPOINT, Running, alone, say
 from beans_exp.schema import Config
 from beans_exp.tracking.finished import reusable, untested
-from beans_exp.tracking.registry import model_of_run
-from beans_exp.tracking.resume import reopenable
-from beans_exp.tracking.run import Tracker, track
+from beans_exp.tracking.outbox import finished_objective, send_kept
+from beans_exp.tracking.resume import reopenable, reopenable_away
+from beans_exp.tracking.run import Tracker, finished_run, track
 from beans_exp.tracking.store import open_store, store_uri
 from beans_exp.tracking.system import peak_memory_mb, reset_peak_memory
 from beans_exp.training import configure, stages, train
@@ -38,25 +39,52 @@ def run(config: Config, overrides: Sequence[str] = (), folder: Path = Path("outp
     """
     described = source(config.data)
     mark = fingerprint(config, described)
-    experiment_id = open_store(store_uri(config.tracking), config.tracking.experiment)
+    experiment_id = _open_store(config, folder)
     with alone(folder) as waited:
         if waited:
             log.info("another process had the same run under way")
-        if config.if_exists == "reuse":
-            _test_where_missing(config, experiment_id, mark, described)
-            if earlier := reusable(experiment_id, config, mark):
-                return _objective(config, earlier)
+        if experiment_id is not None:
+            send_kept(folder)
+        if config.if_exists == "reuse" and (earlier := _earlier(config, experiment_id, mark, described, folder)):
+            return earlier
         return _train(config, overrides, folder, described, mark, experiment_id)
 
 
+def _open_store(config: Config, folder: Path) -> str | None:
+    """The experiment's id; None where its server is away, and the run goes on all the same: it was there for the sweep.
+
+    Raises ServerAwayError for a single run, unless `tracking.offline`.
+    """
+    try:
+        return open_store(store_uri(config.tracking), config.tracking.experiment)
+    except ServerAwayError as error:
+        if not config.tracking.offline and not config.sweep.id:
+            raise
+        log.warning("%s; what the run logs is kept in %s until then", str(error).partition(". ")[0], folder)
+        return None
+
+
+def _earlier(config: Config, experiment_id: str | None, mark: str, described: Source, folder: Path) -> Objective | None:
+    """The objective of a finished run that is the same, tested now where that is missing; None where there is none."""
+    if experiment_id is None:
+        return finished_objective(folder, mark)
+    _test_where_missing(config, experiment_id, mark, described)
+    earlier = reusable(experiment_id, config, mark)
+    return _objective(config, earlier) if earlier else None
+
+
 def _train(
-    config: Config, overrides: Sequence[str], folder: Path, described: Source, mark: str, experiment_id: str
+    config: Config, overrides: Sequence[str], folder: Path, described: Source, mark: str, experiment_id: str | None
 ) -> Objective:
     """The run itself; `time/total_seconds` ends before the model is saved."""
     reset_peak_memory()
     checkpoints = Checkpoints.read(folder / CHECKPOINT, mark)
-    reopened = reopenable(experiment_id, config, mark, checkpoints)
-    with checkpoints.removed_unless_killed(), track(config, experiment_id, mark, reopened) as tracker:
+    reopened = (
+        reopenable(experiment_id, config, mark, checkpoints)
+        if experiment_id is not None
+        else reopenable_away(folder, mark, checkpoints)
+    )
+    with checkpoints.removed_unless_killed(), track(config, experiment_id, mark, folder, reopened) as tracker:
         checkpoints.begin(tracker.run_id, after_save=tracker.send)
         configure(config)
         data = load(config, described)
@@ -96,8 +124,8 @@ def _test_where_missing(config: Config, experiment_id: str, mark: str, described
         return
     configure(config)
     data = load(config, described)
-    tracker = Tracker(config, run_id)
-    test = evaluate(model_of_run(tracker.client, run_id), data.test, config)
+    tracker, model = finished_run(config, run_id)
+    test = evaluate(model, data.test, config)
     tracker.log_test(test, data)
     log.info("run %s: tested now, test/accuracy %.4f", run_id, test.accuracy)
 

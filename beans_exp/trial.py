@@ -13,6 +13,7 @@ from beans_exp.errors import PrunedError
 from beans_exp.optuna_parts import instantiate
 from beans_exp.schema import Config
 from beans_exp.schema.names import EPOCH_METRICS
+from beans_exp.storages import open_storage
 
 if TYPE_CHECKING:
     import optuna
@@ -77,13 +78,6 @@ def _open_trial(study: Study) -> "optuna.Trial":
     pruner = instantiate(study.pruner) if study.pruner else None
     opened = optuna.load_study(study_name=study.name, storage=open_storage(study.storage), pruner=pruner)
     return optuna.trial.Trial(opened, study.trial_id)
-
-
-def open_storage(url: str) -> "optuna.storages.BaseStorage":
-    """Return the storage at `url`, an address of SQLAlchemy's."""
-    import optuna
-
-    return optuna.storages.get_storage(url)
 
 
 def _best_so_far(config: Config) -> Callable[[dict[str, float]], float]:

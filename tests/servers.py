@@ -2,19 +2,81 @@
 
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beans_exp.tracking.store import UI_COMMAND
 
 SECONDS = 180
 """How long a server may take until it answers, on a machine that is busy."""
+
+
+class Restartable:
+    """A server of the project's own words in a folder, at one address; it can be stopped and started again."""
+
+    def __init__(self, command: str, folder: Path, ready: str) -> None:
+        words = shlex.split(command)
+        self.variables = dict(word.split("=", 1) for word in words if word.partition("=")[0].isupper())
+        self.port = free_port()
+        self.program = [
+            *(word for word in words if word.partition("=")[0] not in self.variables),
+            "--port",
+            f"{self.port}",
+        ]
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.folder = folder
+        self.ready = ready
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an environment that was entered
+        log = self.folder / "server.log"
+        with log.open("a") as output:
+            self.process = subprocess.Popen(
+                self.program,
+                cwd=self.folder,
+                env=os.environ | self.variables | {"PATH": path},
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        _wait_for(f"{self.address}{self.ready}", self.process, log)
+
+    def stop(self) -> None:
+        """End it and its children, as a power cut would."""
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(30)
+            self.process = None
+
+
+@contextmanager
+def mlflow_server(folder: Path, store: str = "sqlite:///mlruns/mlflow.db") -> Iterator[Restartable]:
+    """The README's server, in `folder`."""
+    (folder / "mlruns").mkdir()
+    words = UI_COMMAND.format(uri=store, artifacts="mlruns/artifacts")
+    if not store.startswith("sqlite"):  # clients of other folders send their files to the server
+        words = words.replace("--default-artifact-root", "--serve-artifacts --artifacts-destination")
+    server = Restartable(words, folder, "/health")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @contextmanager
@@ -23,30 +85,53 @@ def serving(command: str, folder: Path, ready: str) -> Iterator[str]:
 
     It counts as started once `ready`, a path of the server, is found. Afterwards it and its children are ended.
     """
-    words = shlex.split(command)
-    variables = dict(word.split("=", 1) for word in words if word.partition("=")[0].isupper())
-    port = _free_port()
-    program = [*(word for word in words if word.partition("=")[0] not in variables), "--port", str(port)]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an environment that was entered
-    log = folder / "server.log"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            program,
-            cwd=folder,
-            env=os.environ | variables | {"PATH": path},
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-        try:
-            _wait_for(f"http://127.0.0.1:{port}{ready}", process, log)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(30)
+    server = Restartable(command, folder, ready)
+    server.start()
+    try:
+        yield server.address
+    finally:
+        server.stop()
 
 
-def _free_port() -> int:
+@contextmanager
+def postgres() -> Iterator[str]:
+    """A Postgres of Debian's package with the databases `mlflow` and `optuna`; give its address, without a database.
+
+    Skips the test where the programs are missing.
+    """
+    found = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
+    if found is None:
+        pytest.skip("Postgres is not installed: apt install postgresql")
+    user = "postgres" if os.getuid() == 0 else None  # it refuses to run as root
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    if user:
+        shutil.chown(folder, user)
+    port = free_port()
+    options: dict[str, Any] = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    data = str(folder / "data")
+    subprocess.run(
+        [str(found / "initdb"), "-D", data, "-U", "beans", "--auth=trust", "--no-sync"], check=True, **options
+    )
+    settings = ["listen_addresses=127.0.0.1", f"unix_socket_directories={folder}", "fsync=off", "max_connections=200"]
+    words = [word for setting in settings for word in ("-c", setting)]
+    process = subprocess.Popen([str(found / "postgres"), "-D", data, "-p", str(port), *words], **options)
+    ready = [str(found / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-U", "beans"]
+    try:
+        while subprocess.run(ready, stdout=subprocess.DEVNULL).returncode:
+            assert process.poll() is None
+            time.sleep(0.1)
+        for name in ("mlflow", "optuna"):
+            subprocess.run(
+                [str(found / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", "beans", name], check=True
+            )
+        yield f"postgresql+psycopg2://beans@127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+        shutil.rmtree(folder)
+
+
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
@@ -62,3 +147,82 @@ def _wait_for(address: str, process: "subprocess.Popen[bytes]", log: Path) -> No
             assert process.poll() is None, log.read_text()
             time.sleep(0.2)
     raise TimeoutError(log.read_text())
+
+
+@contextmanager
+def slurm() -> Iterator[dict[str, str]]:
+    """A Slurm of one node with two cores, from Debian's packages; give the variables that make it the one in use.
+
+    Skips the test where the programs are missing, or where they cannot be started.
+    """
+    needed = ("munged", "slurmctld", "slurmd", "sbatch")
+    paths = {name: shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in needed}
+    if missing := [name for name, path in paths.items() if path is None]:
+        pytest.skip(f"no {', '.join(missing)}: apt install slurmctld slurmd slurm-client munge")
+    if os.getuid() != 0:
+        pytest.skip("slurmd starts jobs as root alone")
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+    folder.chmod(0o755)  # munged refuses a socket that others cannot reach
+    (folder / "key").write_bytes(os.urandom(128))
+    (folder / "key").chmod(0o400)
+    (folder / "slurm.conf").write_text(_slurm_conf(folder))
+    variables = {"SLURM_CONF": str(folder / "slurm.conf")}
+    munge = [
+        f"--{name}={folder}/munge.{name.partition('-')[0]}" for name in ("socket", "pid-file", "log-file", "seed-file")
+    ]
+    programs = [
+        [paths["munged"], "--foreground", "--force", f"--key-file={folder}/key", *munge],
+        [paths["slurmctld"], "-D", "-c"],
+        [paths["slurmd"], "-D", "-N", "node"],
+    ]
+    running: list[subprocess.Popen[bytes]] = []
+    try:
+        with (folder / "log").open("w") as log:
+            for program in programs:
+                words = [str(word) for word in program]
+                running.append(subprocess.Popen(words, env=os.environ | variables, stdout=log, stderr=log))
+                time.sleep(1)
+        _wait_for_node(variables, folder)
+        yield variables
+    finally:
+        for process in reversed(running):
+            process.terminate()
+            process.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _slurm_conf(folder: Path) -> str:
+    settings = {
+        "ClusterName": "test",
+        "SlurmctldHost": f"{socket.gethostname()}(127.0.0.1)",
+        "SlurmUser": "root",
+        "SlurmdUser": "root",
+        "AuthType": "auth/munge",
+        "AuthInfo": f"socket={folder}/munge.socket,cred_expire=5",  # a job queued again waits so long, else 120 s
+        "SlurmctldPort": free_port(),
+        "SlurmdPort": free_port(),
+        "StateSaveLocation": folder / "state",
+        "SlurmdSpoolDir": folder / "spool",
+        "SlurmctldPidFile": folder / "slurmctld.pid",
+        "SlurmdPidFile": folder / "slurmd.pid",
+        "ProctrackType": "proctrack/pgid",
+        "TaskPlugin": "task/none",
+        "JobAcctGatherType": "jobacct_gather/none",
+        "SelectType": "select/cons_tres",
+        "SelectTypeParameters": "CR_Core",
+        "MpiDefault": "none",
+        "ReturnToService": 2,
+        "KillWait": 5,
+    }
+    lines = [f"{key}={value}" for key, value in settings.items()]
+    lines += [f"NodeName=node NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000"]
+    return "\n".join([*lines, "PartitionName=all Nodes=node Default=YES MaxTime=INFINITE State=UP", ""])
+
+
+def _wait_for_node(variables: dict[str, str], folder: Path) -> None:
+    for _ in range(60):
+        asked = subprocess.run(["sinfo", "-h", "-o", "%T"], env=os.environ | variables, capture_output=True, text=True)
+        if asked.stdout.strip() == "idle":
+            return
+        time.sleep(0.5)
+    raise TimeoutError((folder / "log").read_text()[-3000:])

@@ -20,11 +20,9 @@ PAGES = "\n".join(file.read_text() for file in [ROOT / "README.md", *sorted((ROO
 BLOCKS = re.findall(r"```sh\n(.*?)```", PAGES, flags=re.DOTALL)
 COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines()]
 SMALL = [*TINY, "trainer=quick", "data.image_size=80", "trainer.epochs=1", "tracking.save_model=none"]
-OURS = [command for command in COMMANDS if re.match(r"python -m beans_exp( |$)", command)]
 SEARCH = ["hydra.sweeper.n_trials=1", "confirm.top=1", "confirm.seeds=1"]
 ONE_PROCESS = "hydra/launcher=basic"
 """A process for each tiny job would take most of the time; `test_sweep` and the demo have them."""
-SHOWN = [command for command in OURS if "--help" in command or "--cfg" in command]
 BY_ANOTHER_TEST = {
     "python -m beans_exp.report": "test_report",
     "python -m beans_exp.report --sweep SWEEP_ID --out report": "test_report",
@@ -35,12 +33,27 @@ BY_ANOTHER_TEST = {
     UI_COMMAND.format(
         uri="sqlite:///mlruns/mlflow.db", artifacts="mlruns/artifacts"
     ): "test_tracking starts the server by these words",
+    "ray start --head --num-cpus=8": "test_launchers starts the two nodes by Ray's own test cluster",
+    "ray start --address=HOST:6379 --num-cpus=8": "test_launchers",
+    "RAY_ADDRESS=HOST:6379 python -m beans_exp -m hydra/launcher=ray model=lenet reg=l1,l2,dropout"
+    " hydra.launcher.ray.remote.num_cpus=4": "test_launchers",
+    "python -m beans_exp -m hydra/launcher=submitit_slurm model=lenet reg=l1,l2,dropout"
+    " hydra.launcher.partition=short hydra.launcher.timeout_min=60": "test_launchers",
+    "python -m beans_exp.sync outputs": "test_outbox",
+    "python -m beans_exp.sync": "test_outbox",
+    "python -m beans_exp.status": "test_status",
+    "python -m beans_exp.status --tracking-uri https://HOST --watch 30": "test_status",
     "source .venv/bin/activate": "the shell's own",
     "python3 tasks.py demo": "test_the_demo below",
     "python3 tasks.py check": "what runs this test",
     "python3 tasks.py fix": "a part of check that changes files",
     "python3 tasks.py test -k schema": "a part of check",
 }
+
+
+OURS = [
+    command for command in COMMANDS if re.match(r"python -m beans_exp( |$)", command) and command not in BY_ANOTHER_TEST
+]
 
 
 def test_every_command_is_run_by_some_test() -> None:
@@ -54,9 +67,9 @@ def test_a_command_does_what_the_readme_says(command: str, program: Program) -> 
     if "inception" in command or "search_" in command:  # a file of random weights stands for the pre-trained ones
         base = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(80, 80, 3))
         base.save_weights("base.weights.h5")
-    if command not in SHOWN:
+    if "--help" not in words and "--cfg" not in words:
         words += SMALL
-    if not any(word.startswith("hydra.launcher.") or word == ONE_PROCESS for word in words):
+    if not any(word.startswith(("hydra.launcher.", "hydra/launcher=")) for word in words):
         words.append(ONE_PROCESS)
     if "optuna" in command or "search_" in command:
         words += SEARCH

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,17 @@ from optuna.trial import TrialState
 
 from beans_exp.errors import ConfigError, PrunedError, StoreError
 from beans_exp.schema import Config, ObjectiveConfig, SweepConfig, TrainerConfig
-from beans_exp.sweep.study import BEAT, ORIGIN, OWNER, Search, SharedStudy, open_study
+from beans_exp.storages import absolute_storage
+from beans_exp.sweep.study import (
+    BEAT,
+    MISSED_BEATS,
+    ORIGIN,
+    OWNER,
+    Search,
+    SharedStudy,
+    one_at_a_time,
+    open_study,
+)
 from beans_exp.tracking.resume import is_dead, this_process
 from beans_exp.trial import Study, can_prune, reporter
 
@@ -109,10 +121,39 @@ def test_a_living_processs_trial_is_left_alone_and_a_silent_one_is_not(url: str)
         study.close_dead()
         assert study.counted[0].state == TrialState.RUNNING
         trial.set_user_attr(OWNER, "another-host/boot/1/2/3")
-        trial.set_user_attr(BEAT, 0.0)
-        study.close_dead()
+        for beat in range(2 * MISSED_BEATS):  # by a clock that is wrong by decades
+            trial.set_user_attr(BEAT, float(beat))
+            study.listen()
+        assert study.close_dead() == []
+        for _ in range(MISSED_BEATS):
+            study.listen()
+        assert [dead.number for dead in study.close_dead()] == [0]
         assert study.study.get_trials()[0].state == TrialState.FAIL
         other.mine.clear()
+
+
+def test_a_trial_too_many_is_taken_back(url: str) -> None:
+    with _open(url) as study:
+        study.withdraw(study.ask())
+        assert study.counted == [] and study.study.get_trials()[0].state == TrialState.FAIL
+
+
+def test_what_follows_a_search_is_done_by_one_process_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("beans_exp.sweep.study.WAIT_SECONDS", 0.01)
+    order: list[str] = []
+    with _open(absolute_storage("journal:///shared.log")) as study:
+
+        def follow() -> None:
+            with one_at_a_time(study):
+                order.append("second")
+
+        with one_at_a_time(study):
+            waiting = threading.Thread(target=follow)
+            waiting.start()
+            time.sleep(0.3)
+            order.append("first")
+        waiting.join()
+    assert order == ["first", "second"]
 
 
 def test_an_interrupt_leaves_its_trials_to_whoever_goes_on(url: str) -> None:

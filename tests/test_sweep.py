@@ -128,7 +128,7 @@ def _require_found_again(program: Program, words: list[str], client: mlflow.Mlfl
 @pytest.fixture
 def parent() -> Parent:
     uri = store_uri(TrackingConfig())
-    return open_parent(uri, open_store(uri, "outcomes"), "sweep", "name")
+    return open_parent(uri, "outcomes", open_store(uri, "outcomes"), "sweep", "name", Path())
 
 
 def _run(parent: Parent, status: str, before: bool) -> str:

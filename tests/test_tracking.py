@@ -2,18 +2,13 @@
 
 import csv
 import io
-import os
-import shlex
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -35,8 +30,9 @@ from beans_exp.run import run
 from beans_exp.schema import Config, DataConfig, KernelConfig, RegConfig, SweepConfig, TrackingConfig, TrainerConfig
 from beans_exp.tracking import figures
 from beans_exp.tracking.finished import has_model
-from beans_exp.tracking.store import UI_COMMAND, open_store, store_uri
+from beans_exp.tracking.store import open_store, store_uri
 from tests.conftest import TINY, Started
+from tests.servers import mlflow_server
 
 CLASSES = ["angular_leaf_spot", "bean_rust", "healthy"]
 CONFIG = Config(
@@ -73,33 +69,8 @@ ARTIFACTS = {
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an MLflow server of the test's own, started by the README's words."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (folder / "mlruns").mkdir()
-    words = shlex.split(UI_COMMAND.format(uri="sqlite:///mlruns/mlflow.db", artifacts="mlruns/artifacts"))
-    command = [sys.executable, "-m", *words[2:], "--port", str(port)]
-    variables = os.environ | dict(word.split("=") for word in words[:2])
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=log, start_new_session=True)
-        try:
-            _wait_for(f"http://127.0.0.1:{port}/health", process, folder / "server.log")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(30)
-
-
-def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(600):
-        try:
-            with urllib.request.urlopen(address, timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError):
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.2)
-    raise TimeoutError(log.read_text())
+    with mlflow_server(tmp_path_factory.mktemp("server")) as started:
+        yield started.address
 
 
 @pytest.fixture(params=["local", "server"])

@@ -73,7 +73,7 @@ def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 def _gather(split: Split, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The images at `index`, uint8 (b, S, S, 3), or activations in their own type, read from disk now; their labels."""
-    images = tf.numpy_function(lambda places: split.images[places], (index,), tf.as_dtype(split.images.dtype))
+    images = tf.numpy_function(split.read, (index,), tf.as_dtype(split.images.dtype))
     images.set_shape((None, *split.images.shape[1:]))
     return images, tf.gather(split.labels, index)
 
@@ -82,7 +82,10 @@ def _gather_versions(made: Sequence[Split], index: tf.Tensor, drawn: tf.Tensor) 
     """The activations at `index`, each from the version that was `drawn` for it, and their labels."""
 
     def read(places: np.ndarray, which: np.ndarray) -> np.ndarray:
-        return np.stack([made[version].images[place] for place, version in zip(places, which, strict=True)])
+        found = np.stack([made[version].images[place] for place, version in zip(places, which, strict=True)])
+        for split in made:
+            split.release()
+        return found
 
     activations = tf.numpy_function(read, (index, drawn), tf.as_dtype(made[0].images.dtype))
     activations.set_shape((None, *made[0].images.shape[1:]))

@@ -4,6 +4,7 @@ A prepared data set is a folder named by what it was made from; it appears whole
 renamed, under a lock) or not at all.
 """
 
+import mmap
 import os
 import shutil
 from dataclasses import dataclass
@@ -31,6 +32,17 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def read(self, places: np.ndarray) -> np.ndarray:
+        """Return a copy of the images at `places`; no more of the file stays in this process's memory."""
+        found = self.images[places]
+        self.release()
+        return found
+
+    def release(self) -> None:
+        """Give back the memory of what was read from the file; the kernel may keep it for the next reader."""
+        if isinstance(self.images, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+            self.images._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 def cache_root(cache_dir: str | None) -> Path:

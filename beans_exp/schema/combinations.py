@@ -104,6 +104,7 @@ def inert_options(config: Config) -> Iterator[Inert]:
     yield from _inert_reg(config)
     yield from _inert_data(config)
     yield from _inert_outside(config)
+    yield from _inert_tracking(config)
 
 
 def _inert_model(config: Config) -> Iterator[Inert]:
@@ -192,10 +193,15 @@ def _inert_outside(config: Config) -> Iterator[Inert]:
         yield Inert("trainer.patience", config.trainer.patience, None, reason)
     no_search = "it confirms the winners of a search (hydra/sweeper=optuna)"
     yield from _set_keys("confirm", config.confirm, ConfirmConfig(), ("top", "seeds"), no_search)
-    if config.tracking.save_model == "best" and isinstance(config.objective.name, list):
-        yield Inert("tracking.save_model", "best", "all", "with several objectives no model is the best one")
     if config.trainer.microbatch == config.trainer.batch_size:
         yield Inert("trainer.microbatch", config.trainer.microbatch, None, "it is the whole batch already")
+
+
+def _inert_tracking(config: Config) -> Iterator[Inert]:
+    if config.tracking.save_model == "best" and isinstance(config.objective.name, list):
+        yield Inert("tracking.save_model", "best", "all", "with several objectives no model is the best one")
+    if config.tracking.offline and not (config.tracking.uri or "").startswith(("http://", "https://")):
+        yield Inert("tracking.offline", True, False, "tracking.uri is no server's address")
 
 
 def _set_keys(group: str, has: object, neutral: object, keys: tuple[str, ...], reason: str) -> Iterator[Inert]:

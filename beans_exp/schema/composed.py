@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from beans_exp.errors import ConfigError
 from beans_exp.schema.groups import Config
+from beans_exp.schema.rules import without_password
 
 PACKAGE = Path(__file__).parents[1]
 CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
@@ -21,11 +22,13 @@ CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if 
 def checked_options(words: Sequence[str]) -> list[str]:
     """Return the command line's `words` without `study=null` and `experiment=null`, which are the defaults.
 
-    Raises ConfigError for `null` as an option of another group: Hydra answers it with a traceback.
+    Raises ConfigError for a password in an address, before Hydra writes the words down, and for `null` as an option of
+    another group: Hydra answers it with a traceback.
     """
     kept = [word for word in words if word not in ("study=null", "experiment=null")]
     for word in kept:
         group, _, options = word.partition("=")
+        without_password(group, options.strip("'\""))
         if group and "null" in options.split(",") and (CONF / group).is_dir():
             known = ", ".join(sorted(file.stem for file in (CONF / group).glob("*.yaml")))
             raise ConfigError(f"{word}: must be one of {known}; leave it out for the default")

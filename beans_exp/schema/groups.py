@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
-from beans_exp.errors import ConfigError
 from beans_exp.schema import names
-from beans_exp.schema.rules import at_least, between, broken, distinct, fraction, one_of, positive
+from beans_exp.schema.rules import at_least, between, broken, distinct, fraction, one_of, positive, without_password
 
 STORES = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql")
 """What MLflow keeps runs in: its file store is no more."""
@@ -159,6 +157,8 @@ class TrackingConfig:
     """null: SQLite in `mlruns/` under the folder where the command starts; or an MLflow server's address."""
     experiment: str = "beans_exp"
     save_model: str = "all"
+    offline: bool = False
+    """A server that does not answer at the start: keep what is logged on disk for `python -m beans_exp.sync`."""
 
     def __post_init__(self) -> None:
         one_of("tracking.save_model", self.save_model, ("all", "best", "none"))
@@ -169,11 +169,9 @@ class TrackingConfig:
 
 
 def _check_uri(uri: str) -> None:
+    without_password("tracking.uri", uri)
     if not uri.startswith(STORES):
         raise broken("tracking.uri", uri, f"an address that begins with one of {', '.join(STORES)}")
-    if urlsplit(uri).password:
-        rule = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the database's own file or variable"
-        raise ConfigError(f"tracking.uri: must be without a password, which would be logged. {rule}")
 
 
 @dataclass

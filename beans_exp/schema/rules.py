@@ -1,6 +1,7 @@
 """The rules that a value can break; each message names the full key, the value and the rule."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -62,3 +63,10 @@ def distinct(key: str, values: Iterable[str]) -> None:
     items = list(values)
     if len(set(items)) < len(items):
         raise broken(key, items, "a list without repetitions")
+
+
+def without_password(key: str, address: str) -> None:
+    """Raise ConfigError for a password in `address`, without showing it: it would be in logs and configurations."""
+    if re.search(r"://[^/\s:@]*:[^/\s@]+@|[?&]password=", address):
+        rule = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the database's own file or variable"
+        raise ConfigError(f"{key}: must be without a password, which would be logged. {rule}")

@@ -13,8 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from beans_exp.schema import Config
 from beans_exp.sweep.composer import Composer
 from beans_exp.sweep.jobs import SweepJobs
-from beans_exp.sweep.study import ORIGIN, SharedStudy
-from beans_exp.tracking.store import ui_hint
+from beans_exp.sweep.study import FINGERPRINT, ORIGIN, SharedStudy
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +22,9 @@ def finish(
     study: SharedStudy, composer: Composer, jobs: SweepJobs, config: Config, confirmed: FrozenTrial | None
 ) -> None:
     """Print what the search found, and keep its trials and pictures with the parent run."""
+    for trial in study.counted:
+        if trial.state == TrialState.COMPLETE and FINGERPRINT in trial.user_attrs:
+            jobs.completed.setdefault(trial.user_attrs[FINGERPRINT], True)  # by other processes and earlier commands
     print(_summary(study.counted))
     several = len(config.objective.metrics) > 1
     best = study.study.best_trials if any(trial.state == TrialState.COMPLETE for trial in study.counted) else []
@@ -33,7 +35,7 @@ def finish(
     jobs.place.parent.log_text(study.study.trials_dataframe().to_csv(index=False), "trials.csv")
     if not several:
         _log_pictures(study.study, jobs, config.objective.metrics[0])
-    print(f"experiment {config.tracking.experiment}: {ui_hint(jobs.place.uri, jobs.place.experiment_id)}")
+    print(f"experiment {config.tracking.experiment}: {jobs.place.hint}")
     print(f"study {study.name}: optuna-dashboard {shlex.quote(study.url)}")
 
 

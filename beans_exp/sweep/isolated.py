@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from beans_exp.entry import chosen
 from beans_exp.schema.rules import at_least, broken, one_of, positive
 from beans_exp.sweep.board import Board
-from beans_exp.sweep.worker import OVER_MEMORY, JobError, Work, is_pruned, work
+from beans_exp.sweep.worker import OVER_MEMORY, JobError, Work, is_pruned, lost, work
 
 GRACE = 15.0
 """Seconds that a job that is ended has to close its run."""
@@ -176,7 +176,7 @@ class Jobs:
         """What came of a job that is done; None where it is tried again."""
         self.running.remove(job)
         ended = job.future.exception()  # of the process, not of what it ran
-        result = _failed(job.overrides, self._cause(job, ended)) if ended else cloudpickle.loads(job.future.result())
+        result = lost(job.overrides, self._cause(job, ended)) if ended else cloudpickle.loads(job.future.result())
         failed = result.status != JobStatus.COMPLETED
         error = result._return_value if failed else None
         if job.retries_left and (again := self._again(job, error)):
@@ -239,12 +239,6 @@ def kernel_kills() -> int:
 def _job_processes() -> list[psutil.Process]:
     """The children of this process that run jobs: multiprocessing has one more, which lives as long as we do."""
     return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
-
-
-def _failed(overrides: Sequence[str], error: JobError) -> JobReturn:
-    result = JobReturn(overrides=list(overrides), status=JobStatus.FAILED)
-    result._return_value = error
-    return result
 
 
 def _not_run(overrides: Sequence[str]) -> JobReturn:

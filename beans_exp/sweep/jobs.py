@@ -14,15 +14,18 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from beans_exp.entry import chosen
-from beans_exp.errors import BeansExpError
+from beans_exp.errors import BeansExpError, ServerAwayError
 from beans_exp.schema import TrackingConfig
 from beans_exp.sweep.point import Point
 from beans_exp.sweep.stream import Stream, open_stream
 from beans_exp.sweep.worker import JobError
 from beans_exp.tracking.finished import reusable
+from beans_exp.tracking.outbox import send_kept
 from beans_exp.tracking.resume import close_dead_runs
-from beans_exp.tracking.store import MLRUNS, open_store, store_uri
+from beans_exp.tracking.store import MLRUNS, open_store, store_uri, ui_hint
 from beans_exp.tracking.sweeps import Parent, open_parent
+
+log = logging.getLogger(__name__)
 
 INTERRUPTED = JobError("killed", "the sweep was interrupted")
 
@@ -33,17 +36,26 @@ class Place:
 
     sweep_id: str
     uri: str
-    experiment_id: str
+    experiment_id: str | None
+    """None: its server is away."""
     parent: Parent
+    folder: Path
+
+    @property
+    def hint(self) -> str:
+        """How to see the sweep in a browser."""
+        if self.experiment_id is None:
+            return f"kept until its server answers: python -m beans_exp.sync {self.folder}"
+        return ui_hint(self.uri, self.experiment_id)
 
     def words(self, overrides: Sequence[str], fingerprint: str, **settled: Any) -> list[str]:
         """The overrides of a job, and what the parent process settled for it."""
         given: dict[str, Any] = {
             "sweep.id": self.sweep_id,
-            "sweep.parent_run": self.parent.run_id,
             "sweep.fingerprint": fingerprint,
             "tracking.uri": quoted(self.uri),
         }
+        given |= {"sweep.parent_run": self.parent.run_id} if self.parent.run_id else {}
         return [*overrides, *(f"{key}={value}" for key, value in (given | settled).items())]
 
 
@@ -54,11 +66,24 @@ def open_place(config: DictConfig, tracking: TrackingConfig, sweep_id: str) -> P
     """
     folder = _sweep_folder(config, sweep_id)
     uri = store_uri(tracking)
-    experiment_id = open_store(uri, tracking.experiment)
+    experiment_id = _open_store(uri, tracking)
+    name = " ".join(chosen(config.hydra.overrides.task))[:250]
     with FileLock(folder / ".lock"):
-        close_dead_runs(experiment_id)
-        parent = open_parent(uri, experiment_id, sweep_id, " ".join(chosen(config.hydra.overrides.task))[:250])
-    return Place(sweep_id, uri, experiment_id, parent)
+        if experiment_id is not None:
+            send_kept(folder)
+            close_dead_runs(experiment_id)
+        parent = open_parent(uri, tracking.experiment, experiment_id, sweep_id, name, folder)
+    return Place(sweep_id, uri, experiment_id, parent, folder)
+
+
+def _open_store(uri: str, tracking: TrackingConfig) -> str | None:
+    try:
+        return open_store(uri, tracking.experiment)
+    except ServerAwayError as error:
+        if not tracking.offline:
+            raise
+        log.warning("%s; what the sweep logs is kept until then", str(error).partition(". ")[0])
+        return None
 
 
 def _sweep_folder(config: DictConfig, sweep_id: str) -> Path:
@@ -82,7 +107,7 @@ def quoted(text: str) -> str:
 def close_left_open(parent: Parent, fingerprint: str, error: object) -> None:
     """End the run of a job whose process could not do it."""
     if isinstance(error, JobError):
-        parent.close_run(fingerprint, error.kind, error.message)
+        parent.close_run(fingerprint, error.kind, error.message, if_dead=error is INTERRUPTED)
 
 
 @dataclass
@@ -118,7 +143,7 @@ class SweepJobs:
 
     def finished(self, point: Point) -> list[float] | None:
         """Return the objective of a finished run that is the same as `point`, which then counts as one of ours."""
-        if point.config.if_exists != "reuse":
+        if point.config.if_exists != "reuse" or self.place.experiment_id is None or not self.place.parent.is_there:
             return None
         metrics = reusable(self.place.experiment_id, point.config, point.fingerprint)
         if metrics is None:
@@ -135,6 +160,10 @@ class SweepJobs:
             close_left_open(self.place.parent, fingerprint, None if well else result._return_value)
             self.completed[fingerprint] = well
         return found
+
+    def close_run(self, fingerprint: str, cause: JobError) -> None:
+        """End a run that was left open by a process that cannot do it."""
+        close_left_open(self.place.parent, fingerprint, cause)
 
     def run_of(self, fingerprint: str) -> str:
         """Return the id of the run that a job made or reused, or nothing."""

@@ -11,7 +11,9 @@ from omegaconf import DictConfig
 from beans_exp.sweep.jobs import INTERRUPTED, Place, close_left_open, open_place
 from beans_exp.sweep.plan import Job, Plan
 from beans_exp.sweep.table import print_results
-from beans_exp.tracking.sweeps import FINISHED
+from beans_exp.tracking.sweeps import FINISHED, JOBS
+
+log = logging.getLogger(__name__)
 
 
 def launch(plan: Plan, launcher: Launcher, config: DictConfig) -> tuple[Sequence[JobReturn], bool]:
@@ -20,18 +22,21 @@ def launch(plan: Plan, launcher: Launcher, config: DictConfig) -> tuple[Sequence
     Raises StoreError for a store that cannot be used.
     """
     place = open_place(config, plan.tracking, plan.id)
+    place.parent.announce(JOBS, str(len(plan.jobs)))
     logging.getLogger(type(launcher).__module__).setLevel(logging.WARNING)  # it would print the settled overrides
     jobs = [_job_words(plan, job, place) for job in plan.jobs]
     returns: Sequence[JobReturn] = []
     try:
         returns = launcher.launch(jobs, initial_job_idx=0)
+    except Exception as error:  # what a cluster's launcher can raise for one job: the others are told of all the same
+        log.error("the launcher gave up: %s: %s", type(error).__name__, error)
     finally:
         errors = [result._return_value for result in returns] or [INTERRUPTED] * len(jobs)
-        for job, error in zip(plan.jobs, errors, strict=True):
-            close_left_open(place.parent, job.fingerprint, error)
+        for job, cause in zip(plan.jobs, errors, strict=True):
+            close_left_open(place.parent, job.fingerprint, cause)
         outcomes = place.parent.outcomes([job.fingerprint for job in plan.jobs], [_completed(item) for item in returns])
         place.parent.close(outcomes)
-        print_results(plan, outcomes, returns, place.uri, place.experiment_id)
+        print_results(plan, outcomes, returns, place.hint)
     return returns, all(outcome.status == FINISHED for outcome in outcomes)
 
 

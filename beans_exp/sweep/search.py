@@ -1,5 +1,6 @@
 """A search from its overrides to the configuration that is confirmed: ask, run, tell, and look again."""
 
+import json
 import logging
 import sys
 import time
@@ -20,14 +21,24 @@ from beans_exp.optuna_parts import instantiate
 from beans_exp.schema import Config
 from beans_exp.schema.combinations import OF_THE_TEST
 from beans_exp.schema.rules import at_least, broken, fraction, positive
+from beans_exp.storages import absolute_storage
 from beans_exp.sweep import space
 from beans_exp.sweep.composer import Composer
 from beans_exp.sweep.confirm import confirm
 from beans_exp.sweep.finish import finish
 from beans_exp.sweep.jobs import SweepJobs, default_storage, open_jobs, values_of
 from beans_exp.sweep.point import Point
-from beans_exp.sweep.study import FINGERPRINT, ORIGIN, Search, SharedStudy, open_study
+from beans_exp.sweep.study import (
+    FINGERPRINT,
+    ORIGIN,
+    WAIT_SECONDS,
+    Search,
+    SharedStudy,
+    one_at_a_time,
+    open_study,
+)
 from beans_exp.sweep.worker import JobError, is_pruned
+from beans_exp.tracking.sweeps import STUDY
 from beans_exp.trial import Study, can_prune
 from beans_exp.weights import weights_digest
 
@@ -56,6 +67,8 @@ class Options:
         fraction("hydra.sweeper.max_failure_rate", self.max_failure_rate)
         positive("hydra.sweeper.timeout", self.timeout)
         positive("hydra.sweeper.trial_seconds", self.trial_seconds)
+        if self.storage is not None:
+            absolute_storage(self.storage)
 
 
 def run_search(
@@ -83,15 +96,18 @@ def run_search(
             _print_plan(name, search, options)
             return
         tracking = first.config.tracking
-        url = options.storage or default_storage(tracking)
+        url = absolute_storage(options.storage or default_storage(tracking))
         sweep_id = text_digest(("search", name, tracking.experiment))[:16]
         with (
             open_study(url, name, search, options.sampler) as study,
             open_jobs(launcher, config, tracking, sweep_id, options.n_jobs) as jobs,
         ):
+            known = {"storage": url, "name": name, "wanted": options.n_trials}
+            jobs.place.parent.announce(STUDY, json.dumps(known))
             ok = _Loop(options, composer, study, jobs).run()
-            found = confirm(study.counted, composer, jobs, first.config.objective) if ok else None
-            finish(study, composer, jobs, first.config, found.winner if found else None)
+            with one_at_a_time(study):
+                found = confirm(study.counted, composer, jobs, first.config.objective) if ok else None
+                finish(study, composer, jobs, first.config, found.winner if found else None)
             ok = found is not None and found.complete
     if not ok:
         sys.exit(1)
@@ -185,25 +201,36 @@ class _Loop:
         self.study = study
         self.jobs = jobs
         self.running: dict[int, tuple[Trial, Point]] = {}
+        self.waiting: list[tuple[Trial, Point]] = []
+        """Trials that are equal to one that another process has under way."""
         self.ends = time.monotonic() + options.timeout if options.timeout else float("inf")
 
     def run(self) -> bool:
         """Run trials to the end of the search; return whether it did not fail."""
-        self.study.close_dead()
+        self._close_dead()
         log.info("study %s: %d of %d trials are there", self.study.name, len(self.study.counted), self.options.n_trials)
         while True:
-            while self.jobs.has_room and self._goes_on:
+            while self.jobs.has_room and self._goes_on and not self.waiting:
                 self._next()
-            if not self.running:
+            if self.running:
+                for number, result in self.jobs.ended():
+                    self._tell(*self.running.pop(number), result)
+            elif self.waiting or (self.study.others and not self._is_over):
+                time.sleep(WAIT_SECONDS)  # their ends may leave points to try again
+            else:
                 return self._judged()
-            for number, result in self.jobs.ended():
-                self._tell(*self.running.pop(number), result)
-            self.study.close_dead()
+            self._close_dead()
+            self._look_again()
 
     @property
     def _goes_on(self) -> bool:
         enough = len(self.study.counted) >= self.options.n_trials
-        return not enough and not self.study.exhausted and time.monotonic() < self.ends and not self._too_many_failed
+        return not enough and not self.study.exhausted and not self._is_over
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether no trial starts any more, whatever other processes have under way."""
+        return time.monotonic() >= self.ends or self._too_many_failed
 
     @property
     def _failed(self) -> list[FrozenTrial]:
@@ -225,19 +252,42 @@ class _Loop:
             print("the search failed: no trial completed, so there is nothing to confirm")
         return completed
 
+    def _close_dead(self) -> None:
+        """Give up the trials of dead processes, and the runs that they left open."""
+        for trial in self.study.close_dead():
+            if fingerprint := trial.user_attrs.get(FINGERPRINT):
+                self.jobs.close_run(fingerprint, JobError("killed", "its process has died, or its machine is away"))
+
+    def _look_again(self) -> None:
+        """Tell or start the trials whose equal ones have ended."""
+        waiting, self.waiting = self.waiting, []
+        for trial, point in waiting:
+            self._start(trial, point)
+
     def _next(self) -> None:
         """Ask for a trial, and start it unless its value is known."""
         trial = self.study.ask()
+        if trial.number not in {one.number for one in self.study.counted[: self.options.n_trials]}:
+            self.study.withdraw(trial)  # other processes asked for the last ones at the same moment
+            return
         try:
             point = self.composer.point(trial.params)
         except ConfigError as error:
             self._fail(trial, str(error))
             return
         trial.set_user_attr(FINGERPRINT, point.fingerprint)
-        if self._told_already(trial, point):
-            return
         if point.inert:
             trial.set_user_attr(ORIGIN, trial.user_attrs.get(ORIGIN, "reduced"))
+        self._start(trial, point)
+
+    def _start(self, trial: Trial, point: Point) -> None:
+        """Start a trial, unless its value is known, or an earlier one that may be equal is under way elsewhere."""
+        before = [other.user_attrs.get(FINGERPRINT) for other in self.study.others if other.number < trial.number]
+        if point.fingerprint in before or None in before:
+            self.waiting.append((trial, point))
+            return
+        if self._told_already(trial, point):
+            return
         study = Study(self.study.url, self.study.name, trial._trial_id, self.options.pruner, self.options.trial_seconds)
         self.running[self.jobs.start(point, study.dumps())] = (trial, point)
 

@@ -7,6 +7,8 @@ from typing import Protocol
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 
+from beans_exp.sweep.worker import JobError, lost
+
 
 class Stream(Protocol):
     """Where jobs are started, and come back from."""
@@ -41,7 +43,11 @@ class Batches:
         if not self.waiting:
             return []
         batch, self.waiting = self.waiting, []
-        returns = self.launcher.launch([overrides for _, overrides in batch], initial_job_idx=batch[0][0])
+        try:
+            returns = self.launcher.launch([overrides for _, overrides in batch], initial_job_idx=batch[0][0])
+        except Exception as error:  # what a cluster's launcher can raise for one of them
+            cause = JobError("failed", f"{type(error).__name__}: {error}")
+            returns = [lost(overrides, cause) for _, overrides in batch]
         return [(number, result) for (number, _), result in zip(batch, returns, strict=True)]
 
 

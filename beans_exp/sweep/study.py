@@ -1,11 +1,11 @@
 """The Optuna study of a search: found again, checked, asked and told, and cleared of what dead processes left."""
 
+import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -15,15 +15,18 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from beans_exp.errors import ConfigError, StoreError
 from beans_exp.optuna_parts import instantiate
+from beans_exp.storages import open_storage, storage_file
 from beans_exp.sweep import space
-from beans_exp.tracking.resume import is_dead, this_process
-from beans_exp.trial import open_storage
+from beans_exp.tracking.resume import host_of, is_dead, this_process
+
+log = logging.getLogger(__name__)
 
 SEARCH = "beans.search"
 """The attribute of a study that tells what it searches."""
 BEAT_SECONDS = 30.0
-DEAD_SECONDS = 600.0
-"""A trial of another machine that has not been heard of for so long is taken for dead: clocks may differ by minutes."""
+WAIT_SECONDS = 0.5
+MISSED_BEATS = 10
+"""A trial of another machine is taken for dead after so many of our own beats without one of its: clocks may differ."""
 OWNER, BEAT, RETRIED, FINGERPRINT, ORIGIN = (
     "beans.process",
     "beans.beat",
@@ -58,6 +61,8 @@ class SharedStudy:
         self.search = search
         self.mine: set[int] = set()
         self.exhausted = False
+        self._others: dict[int, tuple[float, int]] = {}
+        """Of the trials of other processes, the last beat, and how often it was seen again."""
         self._stop = threading.Event()
 
     def __enter__(self) -> "SharedStudy":
@@ -102,11 +107,39 @@ class SharedStudy:
                 raise
             self.exhausted = True
 
-    def close_dead(self) -> None:
-        """Fail the trials whose process has died; each point is tried once more."""
-        for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
-            if trial._trial_id not in self.mine and _has_died(trial):
-                self._give_up(trial)
+    def withdraw(self, trial: Trial) -> None:
+        """Take back a trial that was asked for while other processes asked for the last ones."""
+        trial.set_user_attr(RETRIED, True)
+        self.tell(trial, None, TrialState.FAIL)
+
+    @property
+    def others(self) -> list[FrozenTrial]:
+        """The trials that other processes have under way."""
+        running = self.study.get_trials(states=(TrialState.RUNNING,))
+        return [trial for trial in running if trial._trial_id not in self.mine]
+
+    def close_dead(self) -> list[FrozenTrial]:
+        """Fail the trials whose process has died, and return them; each point is tried once more."""
+        dead = [trial for trial in self.others if self.has_died(trial)]
+        for trial in dead:
+            self._give_up(trial)
+        return dead
+
+    def has_died(self, trial: FrozenTrial) -> bool:
+        """Whether the process of another one's `trial` has ended, or was not heard of for long."""
+        _, missed = self._others.get(trial._trial_id, (0.0, 0))
+        owner = trial.user_attrs.get(OWNER)
+        return missed >= MISSED_BEATS or bool(owner and is_dead(owner))
+
+    def wait_for(self, awaited: Callable[[FrozenTrial], bool], what: str) -> None:
+        """Wait until no trial that other processes have under way is `awaited`; say once who is waited for."""
+        said = False
+        while waited := [trial for trial in self.others if awaited(trial) and not self.has_died(trial)]:
+            if not said:
+                hosts = {host_of(trial.user_attrs.get(OWNER, "?")) for trial in waited}
+                log.info("waiting for %s to %s", ", ".join(sorted(hosts)), what)
+                said = True
+            time.sleep(WAIT_SECONDS)
 
     def _give_up(self, trial: FrozenTrial) -> None:
         again = not str(trial.user_attrs.get(ORIGIN)).startswith("retry")
@@ -122,13 +155,17 @@ class SharedStudy:
             for trial_id in list(self.mine):
                 with suppress(Exception):  # it ended at the same moment, or its storage is away for a while
                     self.study._storage.set_trial_user_attr(trial_id, BEAT, time.time())
+            with suppress(Exception):
+                self.listen()
 
-
-def _has_died(trial: FrozenTrial) -> bool:
-    owner = trial.user_attrs.get(OWNER)
-    started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
-    silent = time.time() - trial.user_attrs.get(BEAT, started)
-    return bool(owner and is_dead(owner)) or silent > DEAD_SECONDS
+    def listen(self) -> None:
+        """Count the beats of ours for which each trial of another process was silent."""
+        heard = {trial._trial_id: trial.user_attrs.get(BEAT, 0.0) for trial in self.others}
+        known = self._others
+        self._others = {
+            number: (beat, known[number][1] + 1 if number in known and known[number][0] == beat else 0)
+            for number, beat in heard.items()
+        }
 
 
 def open_study(url: str, name: str, search: Search, sampler: Mapping[str, Any]) -> SharedStudy:
@@ -152,6 +189,23 @@ def open_study(url: str, name: str, search: Search, sampler: Mapping[str, Any]) 
         raise StoreError(f"hydra.sweeper.storage: {url} cannot be used ({reason}). Set another one") from error
     study.sampler = _sampler(sampler, search, len(study.get_trials(deepcopy=False)))
     return SharedStudy(url, study, search)
+
+
+@contextmanager
+def one_at_a_time(study: SharedStudy) -> Iterator[None]:
+    """Hold what follows a search for one process among all machines that share it; wait for the others."""
+    if study.url.startswith("sqlite:///"):  # one machine, where runs wait for each other
+        yield
+        return
+    storage, name = study.study._storage, f"{study.name}.confirmation"
+    turns = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
+    with SharedStudy(study.url, turns, Search({}, {}, ["minimize"])) as queue:
+        mine = queue.ask()
+        try:
+            queue.wait_for(lambda trial: trial.number < mine.number, "confirm the search")
+            yield
+        finally:
+            queue.tell(mine, 0.0, TrialState.COMPLETE)
 
 
 def _known(storage: optuna.storages.BaseStorage, name: str) -> Search | None:
@@ -178,11 +232,11 @@ def _require_same(url: str, name: str, search: Search, known: Search | None) -> 
 
 def _creation_lock(url: str) -> Any:
     """Several processes that create a database at once are kept apart, where it is a file."""
-    file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
+    file = storage_file(url)
     if file is None:
         return nullcontext()
     file.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(file.with_suffix(".lock"))
+    return FileLock(file.with_name(f"{file.name}.creation.lock"))  # Optuna has a journal.lock of its own
 
 
 def _sampler(node: Mapping[str, Any], search: Search, trials: int) -> optuna.samplers.BaseSampler:

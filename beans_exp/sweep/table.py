@@ -10,14 +10,11 @@ from rich.table import Table
 
 from beans_exp.errors import BeansExpError
 from beans_exp.sweep.plan import Job, Plan
-from beans_exp.tracking.store import ui_hint
 from beans_exp.tracking.sweeps import Outcome
 
 
-def print_results(
-    plan: Plan, outcomes: Sequence[Outcome], returns: Sequence[JobReturn], uri: str, experiment_id: str
-) -> None:
-    """Print a row for each job, the causes of those that failed, and how to see them in a browser."""
+def print_results(plan: Plan, outcomes: Sequence[Outcome], returns: Sequence[JobReturn], hint: str) -> None:
+    """Print a row for each job, the causes of those that failed, and `hint`, how to see them in a browser."""
     objective = plan.objective.metrics
     others = [name for name in ("test/accuracy", "gap/accuracy") if name not in objective]
     table = Table("job", "status", *objective, *others, "seconds", "run", box=SIMPLE_HEAD)
@@ -32,7 +29,7 @@ def print_results(
         if result is not None and result.status == JobStatus.FAILED:
             error = result._return_value
             print(f"{job.label}: {'' if isinstance(error, BeansExpError) else type(error).__name__ + ': '}{error}")
-    print(f"experiment {plan.tracking.experiment}: {ui_hint(uri, experiment_id)}")
+    print(f"experiment {plan.tracking.experiment}: {hint}")
 
 
 def _row(

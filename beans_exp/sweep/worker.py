@@ -102,6 +102,13 @@ def _as_text(error: BaseException) -> JobError:
     return JobError("oom" if out_of_memory else "failed", f"{kind}: {str(error).strip()[:500]}")
 
 
+def lost(overrides: Sequence[str], error: JobError) -> JobReturn:
+    """What comes back of a job that returned nothing."""
+    result = JobReturn(overrides=list(overrides), status=JobStatus.FAILED)
+    result._return_value = error
+    return result
+
+
 def is_pruned(result: JobReturn) -> bool:
     """Whether a job was stopped by its study."""
     return result.status == JobStatus.FAILED and isinstance(result._return_value, PrunedError)

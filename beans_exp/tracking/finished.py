@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from statistics import median
 
 import mlflow
@@ -79,33 +80,41 @@ def _has_what_is_kept(run: Run, keep: str) -> bool:
 
 def selected_metrics(client: mlflow.MlflowClient, run: Run, config: Config) -> dict[str, float]:
     """Return the objective's metrics of `run`; those logged by epoch are the selected epoch's."""
-    return {name: float(_selected(client, run, config, name)) for name in config.objective.metrics}
+    return {name: _selected(client, run, config.trainer.select, name) for name in config.objective.metrics}
 
 
-def _selected(client: mlflow.MlflowClient, run: Run, config: Config, name: str) -> float:
-    if name not in EPOCH_METRICS or config.trainer.select == "last":
-        return run.data.metrics[name]
+def _selected(client: mlflow.MlflowClient, run: Run, select: str, name: str) -> float:
+    if name not in EPOCH_METRICS or select == "last":
+        return float(run.data.metrics[name])
     step = run.data.metrics["best/epoch"]
-    return next(point.value for point in client.get_metric_history(run.info.run_id, name) if point.step == step)
+    return next(float(point.value) for point in client.get_metric_history(run.info.run_id, name) if point.step == step)
 
 
-def keep_best_model(run_id: str, config: Config, objective: float | list[float], save: Callable[[], None]) -> None:
-    """Call `save` if `objective`, a single one, beats that of every sibling in the sweep, then delete their models."""
-    assert isinstance(objective, float)
-    client = mlflow.MlflowClient()
-    siblings = [run for run in _siblings(client, run_id, config) if has_model(run)]
-    sign = 1 if OBJECTIVES[config.objective.metrics[0]] == "maximize" else -1
-    values = [next(iter(selected_metrics(client, run, config).values())) for run in siblings]
-    if any(sign * other >= sign * objective for other in values):
+@dataclass(frozen=True)
+class Ranked:
+    """A run's place among those of its sweep: the metric they are compared by, of the epoch they select, its value."""
+
+    sweep: str | None
+    metric: str
+    select: str
+    value: float
+
+
+def keep_best_model(client: mlflow.MlflowClient, run_id: str, rank: Ranked, save: Callable[[], None]) -> None:
+    """Call `save` if the run's value beats that of every sibling in the sweep, then delete their models."""
+    siblings = [run for run in _siblings(client, run_id, rank.sweep) if has_model(run)]
+    sign = 1 if OBJECTIVES[rank.metric] == "maximize" else -1
+    values = [_selected(client, run, rank.select, rank.metric) for run in siblings]
+    if any(sign * other >= sign * rank.value for other in values):
         client.set_tag(run_id, NOT_BEST, "not saved: not the best of its sweep")
         return
     save()
     delete_models(client, siblings)
 
 
-def _siblings(client: mlflow.MlflowClient, run_id: str, config: Config) -> Sequence[Run]:
+def _siblings(client: mlflow.MlflowClient, run_id: str, sweep: str | None) -> Sequence[Run]:
     experiment_id = client.get_run(run_id).info.experiment_id
-    query = f"tags.`beans.sweep` = '{config.sweep.id}' and attributes.status = 'FINISHED'"
+    query = f"tags.`beans.sweep` = '{sweep}' and attributes.status = 'FINISHED'"
     found = client.search_runs([experiment_id], query)
     return [run for run in found if run.info.run_id != run_id and "beans.fingerprint" in run.data.tags]
 

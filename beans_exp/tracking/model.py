@@ -1,6 +1,7 @@
-"""The trained model in MLflow: Keras' own format, with its signature and its classes."""
+"""The trained model as MLflow keeps it: Keras' own format, with its signature and its classes."""
 
 import importlib.metadata
+from pathlib import Path
 
 import keras
 import mlflow
@@ -12,11 +13,11 @@ from beans_exp.data import Data
 from beans_exp.models import savable_model
 
 
-def log_model(model: keras.Model, data: Data) -> None:
-    """Log `model` to the active run: raw images float32 (-1, S, S, 3) in 0..255 -> logits float32 (-1, classes)."""
-    mlflow.keras.log_model(
+def save_model(model: keras.Model, data: Data, folder: Path) -> None:
+    """Save `model` to `folder`: raw images float32 (-1, S, S, 3) in 0..255 -> logits float32 (-1, classes)."""
+    mlflow.keras.save_model(
         savable_model(model),
-        name="model",
+        str(folder),
         signature=_signature(data),
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("keras", "tensorflow", "mlflow")],
         metadata={"classes": list(data.classes), "image_size": data.image_size},

@@ -14,6 +14,7 @@ LEFT_OUT = (
     "data.cache_dir",
     "features",
     "tracking.uri",
+    "tracking.offline",
     "plan",
     "run_name",
     "study.reported",

@@ -5,11 +5,12 @@ Only `attach` writes: what was made of the runs is hung on their parent.
 
 import csv
 import io
+import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
@@ -19,6 +20,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from beans_exp.errors import StoreError
 from beans_exp.tracking.finished import has_model
 from beans_exp.tracking.store import connect, find_experiment, store_errors
+from beans_exp.tracking.sweeps import JOBS, STUDY, newest_run
 
 if TYPE_CHECKING:
     import keras
@@ -62,6 +64,12 @@ class Sweep:
     id: str
     name: str
     jobs: list[tuple[str, str]]
+    state: str = ""
+    """`beans.status`, or `running`."""
+    wanted: int | None = None
+    """How many jobs a grid has."""
+    study: dict[str, Any] | None = None
+    """A search's study: its storage, its name, and how many trials are wanted."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +120,31 @@ class Reader:
             known = ", ".join(f"{run.info.run_id[:8]} ({run.info.run_name})" for run in (found or parents)[:8])
             many = "fits several" if found else "is no"
             raise StoreError(f"{wanted} {many} sweep of the experiment {self.experiment}. Known: {known or 'none'}")
-        (run,) = found
-        return Sweep(run.info.run_id, run.data.tags["beans.sweep"], run.info.run_name, self._jobs(run))
+        return self._sweep(found[0])
+
+    def last_sweep(self) -> Sweep:
+        """Return the sweep that was started last; raises StoreError where there is none."""
+        with store_errors(self.uri):
+            run = newest_run(self.client, self.experiment_id, "tags.`beans.role` = 'sweep'")
+        if run is None:
+            raise StoreError(
+                f"the experiment {self.experiment} has no sweep. Start one with -m, or name another experiment"
+            )
+        return self._sweep(run)
+
+    def _sweep(self, run: Run) -> Sweep:
+        tags = run.data.tags
+        state = "running" if run.info.status == "RUNNING" else tags.get("beans.status", run.info.status.lower())
+        wanted, study = tags.get(JOBS), tags.get(STUDY)
+        return Sweep(
+            run.info.run_id,
+            tags["beans.sweep"],
+            run.info.run_name,
+            self._jobs(run),
+            state,
+            int(wanted) if wanted else None,
+            json.loads(study) if study else None,
+        )
 
     def _jobs(self, parent: Run) -> list[tuple[str, str]]:
         text = self.artifact(parent.info.artifact_uri, "jobs.csv")

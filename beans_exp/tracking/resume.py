@@ -12,11 +12,14 @@ from mlflow.entities import Run
 
 from beans_exp.checkpoint import Checkpoints
 from beans_exp.schema import Config
+from beans_exp.tracking.outbox import TAG, kept
 
 log = logging.getLogger(__name__)
 
 PROCESS = "beans.process"
 """The tag that names the process which holds a run open."""
+DESCRIBED = "config.yaml"
+"""The last artifact that says what a run is."""
 EPOCH_MARK = "train/loss"
 """A metric that every epoch has."""
 
@@ -27,6 +30,8 @@ class Reopened:
 
     run_id: str
     logged: set[tuple[str, int]] = field(default_factory=set)
+    described: bool = False
+    """Whether it has its parameters and its configuration."""
 
 
 def this_process() -> str:
@@ -36,14 +41,19 @@ def this_process() -> str:
 
 def is_dead(process: str) -> bool:
     """Whether `process` ran on this machine and ended; nothing is known of other machines' processes."""
-    here, number, started = process.rsplit("/", 2)
-    if here != _here():
+    if not process.startswith(f"{_here()}/"):
         return False
+    _, number, started = process.rsplit("/", 2)
     try:
         found = psutil.Process(int(number))
         return f"{found.create_time():.2f}" != started or found.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def host_of(process: str) -> str:
+    """The machine of `process`, as `this_process` wrote it."""
+    return process.partition("/")[0]
 
 
 def _here() -> str:
@@ -78,24 +88,42 @@ def reopenable(experiment_id: str, config: Config, fingerprint: str, checkpoints
     `checkpoints` is dropped where its run cannot be gone on with.
     """
     client = mlflow.MlflowClient()
-    for run in _killed(client, experiment_id, config, fingerprint):
+    found = client.search_runs([experiment_id], f"tags.`beans.fingerprint` = '{fingerprint}'")
+    for run in (run for run in found if _is_killed(run, config, checkpoints.run_id)):
         logged = _logged(client, run)
-        covered = len(checkpoints.state.epochs) if checkpoints.state and run.info.run_id == checkpoints.run_id else 0
+        names = (run.info.run_id, run.data.tags.get(TAG))
+        covered = len(checkpoints.state.epochs) if checkpoints.state and checkpoints.run_id in names else 0
         if all(step <= covered for name, step in logged if name == EPOCH_MARK):
             if not covered:
                 checkpoints.take()
             log.info("run %s was killed: it goes on from epoch %d", run.info.run_id, covered)
-            return Reopened(run.info.run_id, logged)
+            described = DESCRIBED in {item.path for item in client.list_artifacts(run.info.run_id)}
+            return Reopened(run.info.run_id, logged, described)
     if checkpoints.take():
         log.warning("the checkpoint %s belongs to no run that can go on: training starts anew", checkpoints.file)
     return None
 
 
-def _killed(client: mlflow.MlflowClient, experiment_id: str, config: Config, fingerprint: str) -> list[Run]:
-    """The killed runs that are the same as `config` in the same sweep, the newest first."""
-    found = client.search_runs([experiment_id], f"tags.`beans.fingerprint` = '{fingerprint}'")
-    same = [run for run in found if run.data.tags.get("beans.sweep") == config.sweep.id]
-    return [run for run in same if run.info.status == "RUNNING" or run.data.tags.get("beans.status") == "killed"]
+def reopenable_away(folder: Path, fingerprint: str, checkpoints: Checkpoints) -> Reopened | None:
+    """Return the run that `checkpoints` belong to by the letters it left in `folder`, while its server is away."""
+    letters = kept(folder, fingerprint, checkpoints.run_id) if checkpoints.state else None
+    if letters is not None:
+        described = letters.content_of("params") is not None
+        return Reopened(checkpoints.run_id, letters.logged, described)
+    checkpoints.take()
+    return None
+
+
+def _is_killed(run: Run, config: Config, kept: str) -> bool:
+    """Whether `run` is of the same sweep as `config`, and its process has ended before it did.
+
+    Of another machine's process that is known only of the run `kept`, whose checkpoint lies in a folder that is ours.
+    """
+    if run.data.tags.get("beans.sweep") != config.sweep.id:
+        return False
+    if run.info.status != "RUNNING":
+        return run.data.tags.get("beans.status") == "killed"
+    return run.info.run_id == kept or is_dead(run.data.tags.get(PROCESS, ""))
 
 
 def _logged(client: mlflow.MlflowClient, run: Run) -> set[tuple[str, int]]:

@@ -5,6 +5,7 @@ import http.client
 import os
 import re
 import shlex
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from beans_exp.errors import StoreError
+from beans_exp.errors import ServerAwayError, StoreError
 from beans_exp.schema import TrackingConfig
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ def store_uri(tracking: TrackingConfig) -> str:
     return tracking.uri
 
 
+def is_server(uri: str) -> bool:
+    """Whether the store at `uri` is reached over HTTP."""
+    return uri.startswith(("http://", "https://"))
+
+
 def open_store(uri: str, experiment: str) -> str:
     """Return the id of `experiment` in the store at `uri`; both are created where they do not exist yet.
 
@@ -46,7 +52,7 @@ def open_store(uri: str, experiment: str) -> str:
     """
     if uri.startswith("sqlite:///"):
         return _open_sqlite(Path(uri.removeprefix("sqlite:///")), experiment)
-    if uri.startswith(("http://", "https://")):
+    if is_server(uri):
         _require_server(uri)
     return _experiment_id(uri, experiment, None)
 
@@ -63,7 +69,7 @@ def store_exists(uri: str) -> bool:
         except OSError as error:
             raise StoreError(f"the store {file} cannot be read ({error}). Free it, or set tracking.uri") from error
         return file.exists()
-    if uri.startswith(("http://", "https://")):
+    if is_server(uri):
         _require_server(uri)
     return True
 
@@ -161,16 +167,33 @@ def _folder_name(experiment: str) -> str:
     return re.sub(r"^\.+|[^\w .-]", "_", experiment)
 
 
-def _require_server(uri: str) -> None:
+def answers(uri: str) -> bool:
+    """Whether the store at `uri` can be used now; what is no server always can."""
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
+        if is_server(uri):
+            _require_server(uri)
+    except ServerAwayError:
+        return False
+    return True
+
+
+def _require_server(uri: str) -> None:
+    """Raise ServerAwayError unless a server answers at `uri` within seconds, by its certificate if it has one."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # 7 by default: minutes; what is to be sent is kept
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    try:
+        own = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or os.environ.get("REQUESTS_CA_BUNDLE")
+        trusted = ssl.create_default_context(cafile=own) if uri.startswith("https://") else None
+        if trusted and os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
+            trusted.check_hostname, trusted.verify_mode = False, ssl.CERT_NONE
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5, context=trusted):
             pass
     except urllib.error.HTTPError as error:
         if error.code not in (401, 403):  # the server is there; MLflow's client carries the credentials
             raise StoreError(f"{uri} answers {error.code} {error.reason}: is it an MLflow server?") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
-        rule = "Start one as the README shows, or use tracking=local"
-        raise StoreError(f"no MLflow server answers at {uri} ({error}). {rule}") from error
+        rule = "Start one as the README shows, use tracking=local, or keep what is logged with tracking.offline=true"
+        raise ServerAwayError(f"no MLflow server answers at {uri} ({error}). {rule}") from error
 
 
 def _experiment_id(uri: str, name: str, artifacts: Path | None) -> str:
@@ -208,7 +231,7 @@ def _unreadable(uri: str, error: Exception) -> str:
 def ui_hint(uri: str, experiment_id: str) -> str:
     """Return how to see an experiment of the store at `uri` in a browser: its page, and the command that serves it."""
     page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
-    if uri.startswith(("http://", "https://")):
+    if is_server(uri):
         return f"open {uri.rstrip('/')}/{page}"
     artifacts = Path(uri.removeprefix("sqlite:///")).parent / "artifacts"
     command = UI_COMMAND.format(uri=shlex.quote(uri), artifacts=shlex.quote(str(artifacts)))

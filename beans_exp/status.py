@@ -1,0 +1,149 @@
+"""`python -m beans_exp.status`: where a sweep stands, from anywhere that its MLflow store and its study can be read."""
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from beans_exp.entry import errors_as_messages
+from beans_exp.libraries import no_collections, quiet_libraries
+from beans_exp.schema import TrackingConfig
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from beans_exp.tracking.progress import Progress
+    from beans_exp.tracking.read import Reader, Sweep
+
+
+@dataclass(frozen=True)
+class Trials:
+    """A search's study: the numbers of its trials by their state, and how many it is to have."""
+
+    study: str
+    wanted: int
+    numbers: dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a sweep stands."""
+
+    sweep: str
+    name: str
+    state: str
+    counts: dict[str, int]
+    """Jobs by their state."""
+    jobs: list["Progress"]
+    trials: Trials | None = None
+    problem: str | None = None
+    """Why the study cannot be read, where it cannot."""
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Show the sweep that the command line names, once or again and again."""
+    wanted = _parser().parse_args(words)
+    quiet_libraries()
+    with errors_as_messages():
+        _show(wanted)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m beans_exp.status", description="Where a sweep stands: its jobs, its trials."
+    )
+    parser.add_argument("experiment", nargs="?", default=TrackingConfig().experiment, help="default: %(default)s")
+    parser.add_argument("--sweep", help="its parent run's id, or its own (eight signs do); default: the last one")
+    parser.add_argument("--tracking-uri", help="default: SQLite in mlruns/ of this folder")
+    parser.add_argument("--watch", type=float, metavar="SECONDS", help="look again so often, until the sweep has ended")
+    parser.add_argument("--json", action="store_true", help="for programs: one line a look")
+    return parser
+
+
+def _show(words: argparse.Namespace) -> None:
+    with no_collections():
+        from rich.console import Console
+
+        from beans_exp.tracking.read import open_reader
+        from beans_exp.tracking.store import store_uri
+
+    reader = open_reader(store_uri(TrackingConfig(uri=words.tracking_uri)), words.experiment)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    while True:
+        status = look(reader, reader.sweep(words.sweep) if words.sweep else reader.last_sweep())
+        if words.json:
+            print(json.dumps(asdict(status)), flush=True)
+        else:
+            console.print(table(status))
+        if words.watch is None or status.state != "running":
+            return
+        time.sleep(words.watch)
+
+
+def look(reader: "Reader", sweep: "Sweep") -> Status:
+    """Return where `sweep` stands now."""
+    with no_collections():
+        from beans_exp.tracking.progress import progress
+
+    jobs = progress(reader, sweep)
+    counts = Counter(job.state for job in jobs)
+    if sweep.wanted and sweep.state == "running":
+        counts["to come"] = max(0, sweep.wanted - len(jobs))
+    trials, problem = None, None
+    if sweep.study:
+        try:
+            trials = _trials(**sweep.study)
+        except Exception as error:  # whatever its storage's driver raises: the jobs are worth showing
+            problem = (
+                f"the study cannot be read here ({type(error).__name__}: {str(error).strip().splitlines()[0][:200]})"
+            )
+    return Status(sweep.id, sweep.name, sweep.state, {key: n for key, n in counts.items() if n}, jobs, trials, problem)
+
+
+def _trials(storage: str, name: str, wanted: int) -> Trials:
+    with no_collections():
+        import optuna
+
+        from beans_exp.storages import open_storage
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    numbers: dict[str, list[int]] = {}
+    for trial in optuna.load_study(study_name=name, storage=open_storage(storage)).get_trials(deepcopy=False):
+        state = "retried" if "beans.retried" in trial.user_attrs else trial.state.name.lower()
+        numbers.setdefault(state, []).append(trial.number)
+    return Trials(name, wanted, numbers)
+
+
+def table(status: Status) -> "RenderableType":
+    """Return what a reader sees: the counts, the trials, and a line for each job."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Group
+    from rich.table import Table
+
+    lines = [f"{status.name}\nsweep {status.sweep}, {status.state}: {_listed(status.counts) or 'no job yet'}"]
+    if status.trials:
+        states = {state: len(numbers) for state, numbers in status.trials.numbers.items()}
+        lines.append(f"study {status.trials.study}, {status.trials.wanted} trials wanted: {_listed(states)}")
+        if pruned := status.trials.numbers.get("pruned"):
+            lines.append(f"pruned: {', '.join(map(str, pruned))}")
+    if status.problem:
+        lines.append(status.problem)
+    jobs = Table("job", "state", "host", "stage", "epoch", "objective", "time left", "run", box=SIMPLE_HEAD)
+    for job in status.jobs:
+        epoch = f"{job.epoch}/{job.epochs}" if job.epoch else ""
+        objective = ", ".join(f"{name} {value:.4f}" for name, value in job.objective.items())
+        left = "" if job.seconds_left is None else f"{job.seconds_left / 60:.0f} min"
+        jobs.add_row(job.name, job.state, job.host, str(job.stage or ""), epoch, objective, left, job.run_id[:8])
+    return Group("\n".join(lines), jobs) if status.jobs else "\n".join(lines)
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+
+
+if __name__ == "__main__":
+    main()

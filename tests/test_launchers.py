@@ -1,0 +1,130 @@
+"""Hydra's launchers of clusters, with the same commands: submitit on this machine, Ray on two nodes, a real Slurm."""
+
+import csv
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.entities import Run
+
+from tests.conftest import TINY, Program, Started
+from tests.servers import free_port, slurm
+
+GRID = ["-m", *TINY, "trainer.epochs=1", "trainer.batch_size=6", "reg=l1,l2"]
+SEARCH = [
+    *["-m", "hydra/sweeper=optuna", *TINY, "trainer.epochs=2", "trainer.batch_size=6", "reg.dropout=interval(0,0.5)"],
+    *["hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=3", "confirm.top=0", "hydra.sweeper.max_failure_rate=0"],
+    *["hydra/sweeper/pruner=percentile", "hydra.sweeper.pruner.n_startup_trials=1"],
+]
+
+
+def _runs() -> tuple[Run, list[Run]]:
+    """The parent run, and the others."""
+    client = mlflow.MlflowClient(f"sqlite:///{Path('mlruns/mlflow.db').resolve()}")
+    found = client.get_experiment_by_name("beans_exp")
+    assert found is not None
+    runs = list(client.search_runs([found.experiment_id]))
+    (parent,) = (run for run in runs if run.data.tags.get("beans.role") == "sweep")
+    return parent, [run for run in runs if run is not parent]
+
+
+def _jobs(parent: Run) -> list[dict[str, str]]:
+    text = mlflow.artifacts.load_text(f"{parent.info.artifact_uri}/jobs.csv")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def _require_grid(program: Program, launcher: str, *words: str, env: dict[str, str] | None = None) -> None:
+    """The grid runs, each job under its parent; the same command reuses it."""
+    for origin in ("trained", "reused"):
+        ended = program(*GRID, f"hydra/launcher={launcher}", *words, env=env)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        parent, jobs = _runs()
+        assert {run.data.tags["beans.status"] for run in jobs} == {"finished"}
+        assert {run.data.tags["mlflow.parentRunId"] for run in jobs} == {parent.info.run_id}
+        assert [row["origin"] for row in _jobs(parent)] == [origin] * 2
+
+
+def test_submitit_on_this_machine(program: Program) -> None:
+    _require_grid(program, "submitit_local")
+
+
+def test_a_search_prunes_through_submitit(program: Program) -> None:
+    ended = program(*SEARCH, "hydra/launcher=submitit_local")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    _, jobs = _runs()
+    assert len(jobs) == 3 and {run.data.tags["beans.status"] for run in jobs} <= {"finished", "pruned"}
+
+
+@pytest.fixture
+def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two nodes of one core each, on this machine."""
+    pytest.importorskip("ray")
+    address = f"127.0.0.1:{free_port()}"
+    start = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
+    head = ["--head", f"--port={address.partition(':')[2]}", "--include-dashboard=false"]
+    nodes = []
+    with Path("ray.log").open("w") as log:
+        for words in (head, [f"--address={address}"]):
+            nodes.append(subprocess.Popen([*start, *words], stdout=log, stderr=log, start_new_session=True))
+            while Path("ray.log").read_text().count("Ray runtime started") < len(nodes):
+                assert nodes[-1].poll() is None, Path("ray.log").read_text()
+                time.sleep(0.2)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    yield
+    for node in nodes:
+        os.killpg(node.pid, signal.SIGTERM)
+    for node in nodes:
+        node.wait(60)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_ray_on_two_nodes(program: Program) -> None:
+    _require_grid(program, "ray")
+
+
+@pytest.fixture(scope="module")
+def slurm_node() -> Iterator[dict[str, str]]:
+    with slurm() as variables:
+        yield variables
+
+
+SLURM = ["hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=null", "hydra.launcher.signal_delay_s=5"]
+
+
+def test_slurm_runs_a_grid(program: Program, slurm_node: dict[str, str]) -> None:
+    _require_grid(program, "submitit_slurm", *SLURM, env=slurm_node)
+
+
+def test_a_job_that_slurm_preempts_goes_on_from_its_checkpoint(
+    started: Started, slurm_node: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["-m", *TINY[:2], *TINY[3:], "data.train_images=96", "trainer.epochs=60", "trainer.batch_size=6", "reg=l2"]
+    for name, value in slurm_node.items():
+        monkeypatch.setenv(name, value)
+    process = started(*words, "hydra/launcher=submitit_slurm", *SLURM, until="")
+    while not list(Path("outputs/sweeps").glob("*/*/checkpoint.npz")):
+        assert process.poll() is None, Path("log").read_text()
+        time.sleep(0.2)
+    subprocess.run(["scancel", "--signal=USR2", "--user=root"], check=True)  # what Slurm sends before it preempts
+    assert process.wait(180) == 0, Path("log").read_text()
+    _, (job,) = _runs()
+    client = mlflow.MlflowClient(f"sqlite:///{Path('mlruns/mlflow.db').resolve()}")
+    steps = [point.step for point in client.get_metric_history(job.info.run_id, "train/loss")]
+    assert steps == list(range(1, 61)) and job.data.tags["beans.status"] == "finished"
+    said = "".join(file.read_text() for file in Path("outputs").rglob("beans_exp.log"))
+    assert "it goes on from epoch" in said
+
+
+def test_a_launcher_that_is_not_installed_is_one_message(program: Program, tmp_path: Path) -> None:
+    words = [*GRID, "hydra/launcher=ray", "hydra.launcher._target_=hydra_plugins.absent.Launcher"]
+    ended = program(*words)
+    assert ended.returncode == 1
+    assert "pip install 'beans-exp[ray]'" in ended.stderr and "Traceback" not in ended.stderr
+    assert not (tmp_path / "mlruns").exists()

@@ -1,0 +1,98 @@
+"""`python -m beans_exp.status`: jobs and trials by their state, from the store and the study alone."""
+
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+
+from beans_exp.schema import TrackingConfig
+from beans_exp.status import main
+from beans_exp.tracking.resume import PROCESS, this_process
+from beans_exp.tracking.store import open_store, store_uri
+from beans_exp.tracking.sweeps import JOBS, STUDY, Parent, open_parent
+
+FAR = "far-host/boot/1/2/3"
+
+
+@pytest.fixture
+def parent() -> Parent:
+    """A sweep under way: one job finished, one pruned, one running elsewhere, one whose process has died here."""
+    uri = store_uri(TrackingConfig())
+    opened = open_parent(uri, "beans_exp", open_store(uri, "beans_exp"), "5" * 16, "-m reg=l1,l2", Path())
+    _child(opened, "finished", "FINISHED", FAR, 3)
+    _child(opened, "pruned", "KILLED", FAR, 1)
+    _child(opened, "", "", FAR, 2)
+    _child(opened, "", "", f"{this_process().rsplit('/', 2)[0]}/1/2.00", 1)
+    return opened
+
+
+def _child(parent: Parent, status: str, ended: str, process: str, epochs: int) -> None:
+    tags = {"beans.sweep": parent.sweep_id, PROCESS: process, "mlflow.parentRunId": parent.run_id}
+    tags |= {"beans.status": status} if status else {}
+    assert parent.experiment_id is not None
+    run_id = parent.client.create_run(parent.experiment_id, tags=tags, run_name=f"job-{status or 'open'}").info.run_id
+    params = {"trainer.epochs": 4, "finetune.blocks": 2, "finetune.epochs": 2, "objective.name": "val/accuracy"}
+    for key, value in params.items():
+        parent.client.log_param(run_id, key, value)
+    for step in range(1, epochs + 1):
+        for name, value in {"train/loss": 1, "val/accuracy": step / 10, "stage": 1, "time/epoch_seconds": 90}.items():
+            parent.client.log_metric(run_id, name, value, step=step)
+    if ended:
+        parent.client.set_terminated(run_id, ended)
+
+
+def test_jobs_are_shown_by_their_state(parent: Parent, capsys: pytest.CaptureFixture[str]) -> None:
+    parent.announce(JOBS, "6")
+    main(["--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["counts"] == {"finished": 1, "pruned": 1, "running": 1, "died": 1, "to come": 2}
+    (running,) = (job for job in found["jobs"] if job["state"] == "running")
+    assert running["host"] == "far-host" and running["stage"] == 1 and running["objective"] == {"val/accuracy": 0.2}
+    assert (running["epoch"], running["epochs"], running["seconds_left"]) == (2, 6, 360)
+    main([])
+    shown = capsys.readouterr().out
+    assert "2 to come" in shown and "2/6" in shown and "6 min" in shown and "val/accuracy 0.2000" in shown
+
+
+def test_trials_are_shown_from_the_study(parent: Parent, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"sqlite:///{Path('optuna.db').resolve()}"
+    study = optuna.create_study(storage=url, study_name="search")
+    study.tell(study.ask(), 0.5)
+    study.tell(study.ask(), state=optuna.trial.TrialState.PRUNED)
+    study.ask()
+    parent.announce(STUDY, json.dumps({"storage": url, "name": "search", "wanted": 12}))
+    main([])
+    shown = capsys.readouterr().out
+    assert "study search, 12 trials wanted: 1 complete, 1 pruned, 1 running" in shown and "pruned: 1" in shown
+
+
+def test_a_study_that_cannot_be_read_here_is_said(parent: Parent, capsys: pytest.CaptureFixture[str]) -> None:
+    known = {"storage": f"sqlite:///{Path('elsewhere.db').resolve()}", "name": "search", "wanted": 12}
+    parent.announce(STUDY, json.dumps(known))
+    main([])
+    shown = capsys.readouterr().out
+    assert "the study cannot be read here" in shown and "1 finished" in shown
+
+
+def test_an_ended_sweep_is_not_watched(parent: Parent, capsys: pytest.CaptureFixture[str]) -> None:
+    parent.close([])
+    main(["--watch", "60", "--json"])
+    assert json.loads(capsys.readouterr().out)["state"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["other"], "has no experiment other"), (["--sweep", "nonsense"], "nonsense is no sweep")],
+)
+def test_what_is_not_there(words: list[str], message: str, parent: Parent, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(words)
+    assert message in capsys.readouterr().err
+
+
+def test_an_experiment_without_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
+    open_store(store_uri(TrackingConfig()), "beans_exp")
+    with pytest.raises(SystemExit):
+        main([])
+    assert "has no sweep" in capsys.readouterr().err
