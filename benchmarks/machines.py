@@ -64,10 +64,10 @@ def share(folder: Path, workers: int, trials: int, kill_after: float | None) -> 
 
 def _start(folder: Path, words: list[str]) -> "subprocess.Popen[bytes]":
     folder.mkdir()
-    log = (folder / "log").open("wb")
     variables = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
     command = [sys.executable, "-m", "beans_exp", *words]
-    return subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=log, start_new_session=True)
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=log, start_new_session=True)
 
 
 def _processor_seconds() -> float:
@@ -81,7 +81,7 @@ def look(storage: str, server: str, trials: int) -> list[str]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    (name,) = optuna.get_all_study_names(storage)
+    (name,) = (name for name in optuna.get_all_study_names(storage) if not name.endswith(".confirmation"))
     every = optuna.load_study(study_name=name, storage=storage).trials
     states = Counter(trial.state.name for trial in every if "beans.retried" not in trial.user_attrs)
     problems = [] if states == {"COMPLETE": trials} else [f"trials are {dict(states)}, wanted {trials} complete"]

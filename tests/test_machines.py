@@ -6,6 +6,6 @@ from benchmarks.machines import share
 
 
 def test_two_machines_share_a_search_of_which_one_is_killed(tmp_path: Path) -> None:
-    found = share(tmp_path, workers=2, trials=4, kill_after=20)
+    found = share(tmp_path, workers=2, trials=3, kill_after=15)
     assert found.problems == [], (tmp_path / "machine-1" / "log").read_text()
     assert found.statuses[1] == 0

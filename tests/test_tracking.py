@@ -4,6 +4,7 @@ import csv
 import io
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -317,8 +318,18 @@ def test_a_folder_whose_name_mlflow_cannot_open_is_named(monkeypatch: pytest.Mon
 
 
 def test_a_database_without_its_driver_is_named() -> None:
-    with pytest.raises(StoreError, match="needs a driver that is not installed"):
-        open_store("postgresql+psycopg2://127.0.0.1/none", "fine")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(StoreError, match="needs a driver that is not installed"),
+    ):
+        open_store(f"mysql+pymysql://127.0.0.1:{server.getsockname()[1]}/none", "fine")
+
+
+def test_a_database_that_does_not_answer_is_named_in_seconds() -> None:
+    started = time.monotonic()
+    with pytest.raises(StoreError, match=r"no database answers at 127\.0\.0\.1:9 "):
+        open_store("postgresql+psycopg2://me@127.0.0.1:9/none", "fine")
+    assert time.monotonic() - started < 10
 
 
 def test_a_deleted_experiment_is_named() -> None:

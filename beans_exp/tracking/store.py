@@ -5,6 +5,7 @@ import http.client
 import os
 import re
 import shlex
+import socket
 import ssl
 import urllib.error
 import urllib.request
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 MLRUNS = Path("mlruns")
+PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+"""Where databases listen unless told."""
 UI_COMMAND = (
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true "
     "mlflow server --workers 1 --backend-store-uri {uri} --default-artifact-root {artifacts}"
@@ -54,6 +58,8 @@ def open_store(uri: str, experiment: str) -> str:
         return _open_sqlite(Path(uri.removeprefix("sqlite:///")), experiment)
     if is_server(uri):
         _require_server(uri)
+    else:
+        _require_database(uri)
     return _experiment_id(uri, experiment, None)
 
 
@@ -71,6 +77,8 @@ def store_exists(uri: str) -> bool:
         return file.exists()
     if is_server(uri):
         _require_server(uri)
+    else:
+        _require_database(uri)
     return True
 
 
@@ -194,6 +202,19 @@ def _require_server(uri: str) -> None:
     except (OSError, ValueError, http.client.HTTPException) as error:
         rule = "Start one as the README shows, use tracking=local, or keep what is logged with tracking.offline=true"
         raise ServerAwayError(f"no MLflow server answers at {uri} ({error}). {rule}") from error
+
+
+def _require_database(uri: str) -> None:
+    """Raise StoreError where nothing answers at a database's address: MLflow would try for two minutes."""
+    parts = urlsplit(uri)
+    port = parts.port or next((port for kind, port in PORTS.items() if uri.startswith(kind)), None)
+    if parts.hostname is None or port is None:
+        return  # by a socket's file, or as the driver knows
+    try:
+        socket.create_connection((parts.hostname, port), timeout=5).close()
+    except OSError as error:
+        rule = "Start it, or set tracking.uri"
+        raise StoreError(f"no database answers at {parts.hostname}:{port} ({error}). {rule}") from error
 
 
 def _experiment_id(uri: str, name: str, artifacts: Path | None) -> str:
