@@ -49,10 +49,6 @@ def _require_grid(program: Program, launcher: str) -> None:
     assert [(row["status"], row["origin"]) for row in _jobs(parent)] == [("finished", "trained")] * 2
 
 
-def test_submitit_on_this_machine(program: Program) -> None:
-    _require_grid(program, "submitit_local")
-
-
 def test_a_search_prunes_through_submitit(program: Program) -> None:
     ended = program(*SEARCH, "hydra/launcher=submitit_local")
     assert ended.returncode == 0, ended.stdout + ended.stderr
