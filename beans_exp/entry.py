@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -15,9 +16,11 @@ from beans_exp.data import source
 from beans_exp.errors import BeansExpError, ConfigError
 from beans_exp.fingerprint import fingerprint
 from beans_exp.precision import resolve_precision
-from beans_exp.schema import Config, check, reduce, to_config
+from beans_exp.schema import Config, TrackingConfig, check, reduce, to_config
 
 SWEEPERS = "hydra_plugins.beans_exp."
+EXTRAS = {"ray": "ray", "submitit_local": "slurm", "submitit_slurm": "slurm"}
+"""The launchers that `conf/` describes and an extra of the project installs."""
 SWEEPER_KEYS = ("sweep.", "tracking.uri=", "features.blocks=")
 """Overrides that a sweeper adds; they are no choice of the user's."""
 
@@ -60,11 +63,11 @@ def chosen(overrides: Iterable[str]) -> list[str]:
 
 
 def _require_launcher(config: DictConfig) -> None:
-    launcher, target = config.hydra.runtime.choices["hydra/launcher"], config.hydra.launcher._target_
-    plugin = ".".join(target.split(".")[:2])
-    if find_spec(plugin) is None:
-        extra = "ray" if launcher == "ray" else "slurm"
-        raise ConfigError(f"hydra/launcher={launcher} is not installed: pip install 'beans-exp[{extra}]'")
+    """Refuse a launcher of `conf/` whose plugin is not installed, which Hydra would answer with a traceback."""
+    launcher = config.hydra.runtime.choices["hydra/launcher"]
+    plugin = ".".join(config.hydra.launcher._target_.split(".")[:2])
+    if launcher in EXTRAS and find_spec(plugin) is None:
+        raise ConfigError(f"hydra/launcher={launcher} is not installed: pip install 'beans-exp[{EXTRAS[launcher]}]'")
 
 
 def _refuse_chdir(config: DictConfig) -> None:
@@ -78,6 +81,12 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BeansExpError(f"the output folder {folder} cannot be made ({error}). Set hydra.run.dir") from error
+
+
+def name_store(parser: ArgumentParser) -> None:
+    """Add what names the runs that a command reads: the experiment and its store."""
+    parser.add_argument("experiment", nargs="?", default=TrackingConfig().experiment, help="default: %(default)s")
+    parser.add_argument("--tracking-uri", help="default: SQLite in mlruns/ of this folder")
 
 
 @contextmanager

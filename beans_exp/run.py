@@ -6,7 +6,6 @@ from pathlib import Path
 
 from beans_exp.checkpoint import Checkpoints
 from beans_exp.data import Source, load, source
-from beans_exp.errors import ServerAwayError
 from beans_exp.evaluation import evaluate
 from beans_exp.fingerprint import fingerprint
 from beans_exp.history import Epoch
@@ -18,7 +17,7 @@ from beans_exp.tracking.finished import reusable, untested
 from beans_exp.tracking.outbox import finished_objective, send_kept
 from beans_exp.tracking.resume import reopenable, reopenable_away
 from beans_exp.tracking.run import Tracker, finished_run, track
-from beans_exp.tracking.store import open_store, store_uri
+from beans_exp.tracking.store import open_unless_away
 from beans_exp.tracking.system import peak_memory_mb, reset_peak_memory
 from beans_exp.training import configure, stages, train
 from beans_exp.trial import reporter
@@ -39,7 +38,8 @@ def run(config: Config, overrides: Sequence[str] = (), folder: Path = Path("outp
     """
     described = source(config.data)
     mark = fingerprint(config, described)
-    experiment_id = _open_store(config, folder)
+    known_to_be_there = config.sweep.id is not None  # when its sweep began
+    experiment_id = open_unless_away(config.tracking, may_be_away=config.tracking.offline or known_to_be_there)
     with alone(folder) as waited:
         if waited:
             log.info("another process had the same run under way")
@@ -48,20 +48,6 @@ def run(config: Config, overrides: Sequence[str] = (), folder: Path = Path("outp
         if config.if_exists == "reuse" and (earlier := _earlier(config, experiment_id, mark, described, folder)):
             return earlier
         return _train(config, overrides, folder, described, mark, experiment_id)
-
-
-def _open_store(config: Config, folder: Path) -> str | None:
-    """The experiment's id; None where its server is away, and the run goes on all the same: it was there for the sweep.
-
-    Raises ServerAwayError for a single run, unless `tracking.offline`.
-    """
-    try:
-        return open_store(store_uri(config.tracking), config.tracking.experiment)
-    except ServerAwayError as error:
-        if not config.tracking.offline and not config.sweep.id:
-            raise
-        log.warning("%s; what the run logs is kept in %s until then", str(error).partition(". ")[0], folder)
-        return None
 
 
 def _earlier(config: Config, experiment_id: str | None, mark: str, described: Source, folder: Path) -> Objective | None:

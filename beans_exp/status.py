@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from beans_exp.entry import errors_as_messages
+from beans_exp.entry import errors_as_messages, name_store
 from beans_exp.libraries import no_collections, quiet_libraries
 from beans_exp.schema import TrackingConfig
 
@@ -48,6 +49,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Show the sweep that the command line names, once or again and again."""
     wanted = _parser().parse_args(words)
     quiet_libraries()
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with errors_as_messages():
         _show(wanted)
 
@@ -56,9 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m beans_exp.status", description="Where a sweep stands: its jobs, its trials."
     )
-    parser.add_argument("experiment", nargs="?", default=TrackingConfig().experiment, help="default: %(default)s")
+    name_store(parser)
     parser.add_argument("--sweep", help="its parent run's id, or its own (eight signs do); default: the last one")
-    parser.add_argument("--tracking-uri", help="default: SQLite in mlruns/ of this folder")
     parser.add_argument("--watch", type=float, metavar="SECONDS", help="look again so often, until the sweep has ended")
     parser.add_argument("--json", action="store_true", help="for programs: one line a look")
     return parser

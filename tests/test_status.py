@@ -75,6 +75,13 @@ def test_a_study_that_cannot_be_read_here_is_said(parent: Parent, capsys: pytest
     assert "the study cannot be read here" in shown and "1 finished" in shown
 
 
+def test_a_sweep_whose_process_has_died_is_not_watched(parent: Parent, capsys: pytest.CaptureFixture[str]) -> None:
+    dead = f"{this_process().rsplit('/', 2)[0]}/1/2.00"
+    parent.announce(PROCESS, dead)
+    main(["--watch", "60", "--json"])
+    assert json.loads(capsys.readouterr().out)["state"] == "died"
+
+
 def test_an_ended_sweep_is_not_watched(parent: Parent, capsys: pytest.CaptureFixture[str]) -> None:
     parent.close([])
     main(["--watch", "60", "--json"])

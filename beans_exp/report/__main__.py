@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from beans_exp.entry import errors_as_messages
+from beans_exp.entry import errors_as_messages, name_store
 from beans_exp.libraries import no_collections, quiet_libraries
 from beans_exp.schema import TrackingConfig
 
@@ -23,10 +23,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m beans_exp.report", description="Finished runs side by side: tables, statistics, pictures, one page."
     )
-    parser.add_argument("experiment", nargs="?", default=TrackingConfig().experiment, help="default: %(default)s")
+    name_store(parser)
     parser.add_argument("--sweep", help="one sweep: its parent run's id, or its own (eight signs are enough)")
     parser.add_argument("--filter", default="", help="an MLflow filter, such as \"params.`model.name` = 'lenet'\"")
-    parser.add_argument("--tracking-uri", help="default: SQLite in mlruns/ of this folder")
     parser.add_argument("--baseline", help="what all are compared with: a configuration, a study row, a run's id")
     parser.add_argument("--threshold", type=_share, default=0.75, help="validation accuracy to converge to (0.75)")
     parser.add_argument("--data-dir", help="where the test images are, for data=folder and data=beans")

@@ -14,7 +14,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from beans_exp.entry import chosen
-from beans_exp.errors import BeansExpError, ServerAwayError
+from beans_exp.errors import BeansExpError
 from beans_exp.schema import TrackingConfig
 from beans_exp.sweep.point import Point
 from beans_exp.sweep.stream import Stream, open_stream
@@ -22,10 +22,8 @@ from beans_exp.sweep.worker import JobError
 from beans_exp.tracking.finished import reusable
 from beans_exp.tracking.outbox import send_kept
 from beans_exp.tracking.resume import close_dead_runs
-from beans_exp.tracking.store import MLRUNS, open_store, store_uri, ui_hint
+from beans_exp.tracking.store import MLRUNS, open_unless_away, store_uri, ui_hint
 from beans_exp.tracking.sweeps import Parent, open_parent
-
-log = logging.getLogger(__name__)
 
 INTERRUPTED = JobError("killed", "the sweep was interrupted")
 
@@ -66,7 +64,7 @@ def open_place(config: DictConfig, tracking: TrackingConfig, sweep_id: str) -> P
     """
     folder = _sweep_folder(config, sweep_id)
     uri = store_uri(tracking)
-    experiment_id = _open_store(uri, tracking)
+    experiment_id = open_unless_away(tracking, may_be_away=tracking.offline)
     name = " ".join(chosen(config.hydra.overrides.task))[:250]
     with FileLock(folder / ".lock"):
         if experiment_id is not None:
@@ -74,16 +72,6 @@ def open_place(config: DictConfig, tracking: TrackingConfig, sweep_id: str) -> P
             close_dead_runs(experiment_id)
         parent = open_parent(uri, tracking.experiment, experiment_id, sweep_id, name, folder)
     return Place(sweep_id, uri, experiment_id, parent, folder)
-
-
-def _open_store(uri: str, tracking: TrackingConfig) -> str | None:
-    try:
-        return open_store(uri, tracking.experiment)
-    except ServerAwayError as error:
-        if not tracking.offline:
-            raise
-        log.warning("%s; what the sweep logs is kept until then", str(error).partition(". ")[0])
-        return None
 
 
 def _sweep_folder(config: DictConfig, sweep_id: str) -> Path:

@@ -87,6 +87,8 @@ class Letters:
         self.lock = FileLock(folder / LOCK, thread_local=False)
         """Held by the process that delivers them, until it ends."""
         self.count = max((int(place.name) + 1 for place in self._places()), default=0)
+        self.first = 0
+        """The first one that may wait: those before were delivered or refused."""
 
     @classmethod
     def found(cls, folder: Path) -> "list[Letters]":
@@ -96,7 +98,7 @@ class Letters:
 
     def add(self, kind: str, content: dict[str, Any], name: str, write: Write | None) -> None:
         """Write a letter."""
-        place = self.folder / f"{self.count:06d}"
+        place = self._place(self.count)
         shutil.rmtree(place, ignore_errors=True)  # without its letter: its writer was killed
         place.mkdir()
         _written(place, name, write)
@@ -126,24 +128,29 @@ class Letters:
 
     def deliver_next(self) -> bool:
         """Deliver the first letter that waits, and return whether there was one; raises what MLflow raises."""
-        for place in self.waiting[:1]:
-            client = mlflow.MlflowClient(self.address.uri)
-            run_id = self._run(client)
-            letter = json.loads((place / LETTER).read_text())
-            body = place / letter["name"] if letter["name"] else None
-            try:
-                deliver(client, run_id, Letter(letter["kind"], letter["content"], body))
-            except MlflowException as error:
-                if not _is_final(error):
-                    raise
-                log.error("the server refuses a letter of run %s, kept in %s: %s", run_id, place, error)
-                (place / LETTER).rename(place / REFUSED)
-                return True
-            (place / LETTER).rename(place / SENT)
-            if body is not None:
-                shutil.rmtree(body, ignore_errors=True) if body.is_dir() else body.unlink()
-            return True
-        return False
+        while self.first < self.count and not (self._place(self.first) / LETTER).is_file():
+            self.first += 1
+        if self.first == self.count:
+            return False
+        self._deliver(self._place(self.first))
+        return True
+
+    def _deliver(self, place: Path) -> None:
+        client = mlflow.MlflowClient(self.address.uri)
+        run_id = self._run(client)
+        letter = json.loads((place / LETTER).read_text())
+        body = place / letter["name"] if letter["name"] else None
+        try:
+            deliver(client, run_id, Letter(letter["kind"], letter["content"], body))
+        except MlflowException as error:
+            if not _is_final(error):
+                raise
+            log.error("the server refuses a letter of run %s, kept in %s: %s", run_id, place, error)
+            (place / LETTER).rename(place / REFUSED)
+            return
+        (place / LETTER).rename(place / SENT)
+        if body is not None:
+            shutil.rmtree(body, ignore_errors=True) if body.is_dir() else body.unlink()
 
     def remove(self) -> None:
         """Forget letters that have all arrived."""
@@ -163,6 +170,9 @@ class Letters:
     def _every(self) -> list[dict[str, Any]]:
         states = [place / name for place in self._places() for name in (LETTER, SENT, REFUSED)]
         return [json.loads(file.read_text()) for file in states if file.is_file()]
+
+    def _place(self, number: int) -> Path:
+        return self.folder / f"{number:06d}"
 
     def _places(self) -> Iterator[Path]:
         return iter(sorted(place for place in self.folder.glob("[0-9]*") if place.is_dir()))

@@ -48,7 +48,7 @@ def _progress(reader: Reader, record: Record) -> Progress:
         epoch,
         epochs,
         {name: record.metrics[name] for name in names if name in record.metrics},
-        (epochs - epoch) * seconds if epoch and seconds is not None else None,
+        (epochs - epoch) * seconds if epoch and seconds is not None and state == "running" else None,
     )
 
 

@@ -19,6 +19,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from beans_exp.errors import StoreError
 from beans_exp.tracking.finished import has_model
+from beans_exp.tracking.resume import PROCESS, is_dead
 from beans_exp.tracking.store import connect, find_experiment, store_errors
 from beans_exp.tracking.sweeps import JOBS, STUDY, newest_run
 
@@ -134,7 +135,9 @@ class Reader:
 
     def _sweep(self, run: Run) -> Sweep:
         tags = run.data.tags
-        state = "running" if run.info.status == "RUNNING" else tags.get("beans.status", run.info.status.lower())
+        state = tags.get("beans.status", run.info.status.lower())
+        if run.info.status == "RUNNING":  # a sweep that is run again still has the status of its last end
+            state = "died" if is_dead(tags.get(PROCESS, "")) else "running"
         wanted, study = tags.get(JOBS), tags.get(STUDY)
         return Sweep(
             run.info.run_id,

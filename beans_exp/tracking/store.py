@@ -2,6 +2,7 @@
 
 import errno
 import http.client
+import logging
 import os
 import re
 import shlex
@@ -23,6 +24,8 @@ from beans_exp.schema import TrackingConfig
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
+
+log = logging.getLogger(__name__)
 
 MLRUNS = Path("mlruns")
 PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -61,6 +64,20 @@ def open_store(uri: str, experiment: str) -> str:
     else:
         _require_database(uri)
     return _experiment_id(uri, experiment, None)
+
+
+def open_unless_away(tracking: TrackingConfig, *, may_be_away: bool) -> str | None:
+    """Return the id of the experiment; None, with a warning, where its server is away and that is allowed.
+
+    Raises what `open_store` does.
+    """
+    try:
+        return open_store(store_uri(tracking), tracking.experiment)
+    except ServerAwayError as error:
+        if not may_be_away:
+            raise
+        log.warning("%s; what is logged is kept on disk until then", str(error).partition(". ")[0])
+        return None
 
 
 def store_exists(uri: str) -> bool:

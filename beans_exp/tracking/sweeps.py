@@ -64,11 +64,15 @@ class Parent:
         `completed` says which jobs returned a result, None for one that was not started; empty after an interrupt.
         """
         ended: list[bool | None] = [*completed] or [None] * len(fingerprints)
-        return [self.outcome(mark, done) for mark, done in zip(fingerprints, ended, strict=True)]
+        is_there = self.is_there  # asked once for all
+        return [self._outcome(mark, done, is_there) for mark, done in zip(fingerprints, ended, strict=True)]
 
     def outcome(self, fingerprint: str, completed: bool | None) -> Outcome:
         """Return what became of the job with `fingerprint`, which returned a result, or not, or was not started."""
-        if not self.is_there:
+        return self._outcome(fingerprint, completed, self.is_there)
+
+    def _outcome(self, fingerprint: str, completed: bool | None, is_there: bool) -> Outcome:
+        if not is_there:
             status = FINISHED if completed else NOT_RUN if completed is None else "failed"
             return Outcome(fingerprint, status, trained=True)
         found = self._runs(fingerprint)
