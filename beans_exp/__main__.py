@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from beans_exp import help as option_help
 from beans_exp import schema
 from beans_exp.entry import chosen, errors_as_messages, job_config, single_config
-from beans_exp.libraries import no_collections, quiet_libraries, silent_stderr
+from beans_exp.libraries import preloads, quiet_libraries
 
 log = logging.getLogger("beans_exp")
 
@@ -25,10 +25,10 @@ quiet_libraries()
 
 
 @hydra.main(version_base="1.3", config_path=str(schema.CONF), config_name="config")
+@preloads("beans_exp.heavy")
 def _run_composed(composed: DictConfig) -> float | list[float]:
     """Run one configuration and return its objective: a single run, or one job of a sweep."""
-    with silent_stderr(), no_collections():  # TensorFlow is imported here, once the configuration is known to be good
-        from beans_exp.run import run
+    from beans_exp.heavy import run  # once the configuration is known to be good
 
     overrides = chosen(list(HydraConfig.get().overrides.task))
     folder = Path(HydraConfig.get().runtime.output_dir)

@@ -4,8 +4,11 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+Task = TypeVar("Task", bound=Callable[..., object])
 
 VARIABLES = {
     "TF_CPP_MIN_LOG_LEVEL": "3",  # TensorFlow's start-up notes are not ours
@@ -23,6 +26,16 @@ def quiet_libraries() -> None:
     for name in ("absl", "alembic", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each run traces its own functions
+
+
+def preloads(*modules: str) -> Callable[[Task], Task]:
+    """Mark a task function: a launcher that forks its jobs may import `modules` once, for all of them."""
+
+    def mark(task: Task) -> Task:
+        task.__dict__["preload"] = modules
+        return task
+
+    return mark
 
 
 @contextmanager

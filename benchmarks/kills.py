@@ -28,6 +28,8 @@ from pathlib import Path
 
 import psutil
 
+from beans_exp.sweep.isolated import job_processes
+
 EPOCHS = 6
 DATA = [
     "data=synthetic",
@@ -110,7 +112,7 @@ def wait(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
 
 def kill(process: "subprocess.Popen[bytes]", target: str) -> None:
     parent = psutil.Process(process.pid)
-    workers = [child for child in parent.children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
+    workers = job_processes(parent)
     for victim in [*(workers if target != "parent" else []), *([parent] if target != "workers" else [])]:
         try:
             victim.send_signal(signal.SIGKILL)

@@ -1,6 +1,7 @@
 """Servers of a test's own, started by the words that the project prints."""
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -17,9 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from beans_exp.tracking.store import UI_COMMAND
 
+ROOT = Path(__file__).resolve().parents[1]
+AUTH_COMMAND = (
+    UI_COMMAND.format(uri="sqlite:///mlruns/mlflow.db", artifacts="mlruns/artifacts") + " --app-name basic-auth"
+)
 SECONDS = 180
 """How long a server may take until it answers, on a machine that is busy."""
 
@@ -129,6 +135,83 @@ def postgres() -> Iterator[str]:
         process.send_signal(signal.SIGINT)
         process.wait(30)
         shutil.rmtree(folder)
+
+
+def compose_service(name: str, variables: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+    """The command and the environment of docker-compose.yml's service `name`, with `variables` put in."""
+    service = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"][name]
+
+    def put_in(text: str) -> str:
+        return re.sub(r"\$\{(\w+):?[-?][^}]*\}", lambda found: variables.get(found[1], ""), text)
+
+    command = [put_in(word) for word in service["command"]]
+    return command, {key: put_in(value) for key, value in service["environment"].items()}
+
+
+@contextmanager
+def server_of_users(folder: Path, database: str, variables: dict[str, str]) -> Iterator[str]:
+    """What `docker compose up proxy` starts, from the same files, on this machine; give its https address.
+
+    `variables` stand for `.env`; `database` takes the place of the service `postgres`. The certificate, for localhost,
+    is `fullchain.pem` in `folder`. Skips the test where nginx or openssl is missing.
+    """
+    nginx, openssl = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"), shutil.which("openssl")
+    if nginx is None or openssl is None:
+        pytest.skip("no nginx or openssl: apt install nginx-light openssl")
+    users = folder / "basic_auth.ini"
+    inside = "postgresql+psycopg2://mlflow@postgres:5432/mlflow"
+    users.write_text(_replaced((ROOT / "deploy" / "basic_auth.ini").read_text(), {inside: database}))
+    command, environment = compose_service("mlflow-auth", variables)
+    environment |= {"MLFLOW_BACKEND_STORE_URI": database, "MLFLOW_AUTH_CONFIG_PATH": str(users)}
+    here = {"0.0.0.0": "127.0.0.1", " --port=5000": "", "/mlartifacts": "artifacts"}
+    words = [f"{key}={value}" for key, value in environment.items()]
+    server = Restartable(f"{shlex.join(words)} {_replaced(shlex.join(command), here)}", folder, "/health")
+    server.start()
+    try:
+        with _proxy(nginx, openssl, folder, server.port) as port:
+            yield f"https://localhost:{port}"
+    finally:
+        server.stop()
+
+
+@contextmanager
+def _proxy(nginx: str, openssl: str, folder: Path, server: int) -> Iterator[int]:
+    """Run nginx by the project's configuration before the port `server`, with a certificate of its own."""
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    files = ["-keyout", str(folder / "privkey.pem"), "-out", str(folder / "fullchain.pem")]
+    make = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", *names, *files]
+    subprocess.run(make, check=True, capture_output=True)
+    port = free_port()
+    here = {"mlflow-auth:5000": f"127.0.0.1:{server}", "listen 443": f"listen 127.0.0.1:{port}"}
+    site = _replaced((ROOT / "deploy" / "nginx.conf").read_text(), here | {"/etc/nginx/tls": str(folder)})
+    (folder / "site.conf").write_text(site)
+    whole = f"pid {folder}/nginx.pid; events {{}} http {{ access_log off; include {folder}/site.conf; }}"
+    (folder / "nginx.conf").write_text(whole)
+    words = ["-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "nginx.log"), "-g", "daemon off;"]
+    process = subprocess.Popen([nginx, *words])
+    try:
+        _wait_for_port(port, process, folder / "nginx.log")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _replaced(text: str, words: dict[str, str]) -> str:
+    """`text` with each of `words`, which it must have, replaced."""
+    for word, other in words.items():
+        assert word in text, word
+        text = text.replace(word, other)
+    return text
+
+
+def _wait_for_port(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except ConnectionRefusedError:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.1)
 
 
 def free_port() -> int:

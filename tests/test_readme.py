@@ -15,6 +15,7 @@ import tasks
 from beans_exp.schema import CONF
 from beans_exp.tracking.store import UI_COMMAND
 from tests.conftest import TINY
+from tests.servers import AUTH_COMMAND
 
 ROOT = CONF.parent
 README = (ROOT / "README.md").read_text()
@@ -41,6 +42,10 @@ BY_ANOTHER_TEST = {
     " hydra.launcher.ray.remote.num_cpus=4": "test_launchers",
     "python -m beans_exp -m hydra/launcher=submitit_slurm model=lenet reg=l1,l2,dropout"
     " hydra.launcher.partition=short hydra.launcher.timeout_min=60": "test_launchers",
+    "docker compose up --detach --wait proxy": "test_access starts the same programs from the same files",
+    "export MLFLOW_TRACKING_USERNAME=ann MLFLOW_TRACKING_SERVER_CERT_PATH=fullchain.pem": "test_access",
+    "python -m beans_exp tracking=server tracking.uri=https://HOST": "test_access",
+    AUTH_COMMAND: "test_access",
     "python -m beans_exp.sync outputs": "test_outbox",
     "python -m beans_exp.sync": "test_outbox",
     "python -m beans_exp.status": "test_status",

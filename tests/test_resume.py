@@ -8,6 +8,7 @@ import mlflow
 import psutil
 from mlflow.entities import Run
 
+from beans_exp.sweep.isolated import job_processes
 from tests.conftest import TINY, Program, Started
 
 LONG = [*TINY, "trainer.epochs=150", "trainer.batch_size=6", "trainer.deterministic=true", "tracking.save_model=none"]
@@ -70,8 +71,7 @@ def test_a_killed_sweep_is_finished_by_the_same_command(started: Started, progra
 
 
 def _workers(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
-    children = psutil.Process(process.pid).children()
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    return job_processes(psutil.Process(process.pid))
 
 
 def _kill_the_worker(process: "subprocess.Popen[bytes]") -> None:

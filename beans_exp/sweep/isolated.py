@@ -3,9 +3,13 @@
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +100,7 @@ class Jobs:
         self.board = Board(options.n_jobs > 1)
         self.failures = 0
         pebble.CONSTS.term_timeout = GRACE
+        self.context = _context(task_function, config)
         cores = usable_cores()
         share = len(cores) // options.n_jobs
         self.shares = [cores[slot * share : (slot + 1) * share] for slot in range(options.n_jobs)]
@@ -109,7 +114,7 @@ class Jobs:
         for job in self.running:
             job.future.cancel()
         if self.running:
-            psutil.wait_procs(_job_processes(), timeout=GRACE + 5)
+            psutil.wait_procs(job_processes(psutil.Process()), timeout=GRACE + 5)
         self.board.stop()
 
     @property
@@ -162,8 +167,9 @@ class Jobs:
             self.options.memory_gb,
             log,
             Singleton.get_state(),
+            dict(os.environ),
         )
-        bounds: dict[str, Any] = {"timeout": self.options.timeout, "context": multiprocessing.get_context("spawn")}
+        bounds: dict[str, Any] = {"timeout": self.options.timeout, "context": self.context}
         start = pebble.concurrent.process(**bounds)(work)
         job.future = start(cloudpickle.dumps(payload))
         self.running.append(job)
@@ -236,9 +242,31 @@ def kernel_kills() -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
-def _job_processes() -> list[psutil.Process]:
-    """The children of this process that run jobs: multiprocessing has one more, which lives as long as we do."""
-    return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+def _context(task_function: TaskFunction, config: DictConfig) -> BaseContext:
+    """How the processes of jobs are made: forked off a server that has imported what all need, and done nothing else.
+
+    They are started from nothing where a fork is not safe, and where jobs set variables that libraries read while they
+    are imported.
+    """
+    if sys.platform != "linux" or config.hydra.job.env_set:
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([work.__module__, *getattr(task_function, "preload", ())])
+    forkserver.ensure_running()  # it imports while the first job is got ready
+    return context
+
+
+def job_processes(parent: psutil.Process) -> list[psutil.Process]:
+    """The processes that run jobs of the sweep `parent`: its own children, or those of its server."""
+    found = []
+    for child in parent.children():
+        with suppress(psutil.NoSuchProcess):
+            command = " ".join(child.cmdline())
+            if "spawn_main" in command:
+                found.append(child)
+            elif "forkserver" in command:
+                found += child.children()
+    return found
 
 
 def _not_run(overrides: Sequence[str]) -> JobReturn:

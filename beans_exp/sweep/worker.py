@@ -43,6 +43,8 @@ class Work:
     """Where its output goes; None: to the terminal."""
     singletons: object
     """The state of Hydra's singletons in the parent."""
+    environment: dict[str, str]
+    """The parent's variables now: a process that is forked has those of the server that it comes from."""
 
 
 class JobError(Exception):
@@ -62,8 +64,10 @@ class JobError(Exception):
 
 def work(payload: bytes) -> bytes:
     """Run the pickled `Work` in this process; return its pickled `JobReturn`."""
-    parent = os.getppid()
+    parent = os.getppid()  # or the server of the parent, which ends with it
     job: Work = cloudpickle.loads(payload)
+    os.environ.clear()
+    os.environ.update(job.environment)
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's, which ends its jobs
     if job.log:
@@ -126,7 +130,7 @@ def _redirect(log: Path) -> None:
 
 
 def _use(cores: tuple[int, ...]) -> None:
-    """Bind this process to `cores`, before a library counts them."""
+    """Bind this process to `cores`, before TensorFlow counts them."""
     if not cores:
         return
     os.environ["OMP_NUM_THREADS"] = os.environ["TF_NUM_INTRAOP_THREADS"] = str(len(cores))

@@ -217,6 +217,9 @@ def _require_server(uri: str) -> None:
         if error.code not in (401, 403):  # the server is there; MLflow's client carries the credentials
             raise StoreError(f"{uri} answers {error.code} {error.reason}: is it an MLflow server?") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
+        if isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError):
+            rule = "Name the certificate that signed it in MLFLOW_TRACKING_SERVER_CERT_PATH"
+            raise StoreError(f"the certificate of {uri} is not trusted. {rule}") from error
         rule = "Start one as the README shows, use tracking=local, or keep what is logged with tracking.offline=true"
         raise ServerAwayError(f"no MLflow server answers at {uri} ({error}). {rule}") from error
 
@@ -259,6 +262,13 @@ def _experiment(uri: str, name: str) -> "Experiment | None":
 
 
 def _unreadable(uri: str, error: Exception) -> str:
+    status = getattr(error, "get_http_status_code", lambda: None)()
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME", "nobody")
+    if status == 401:
+        rule = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or keep them in ~/.mlflow/credentials"
+        return f"the server {uri} does not take the password of {user}. {rule}"
+    if status == 403:
+        return f"the server {uri} does not let {user} do that. Ask its administrator, or set tracking.experiment"
     reason = str(error).strip().splitlines()[0]
     place = uri.removeprefix("sqlite:///")
     if "out-of-date database schema" in reason or "locate revision" in reason:
