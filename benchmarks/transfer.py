@@ -306,7 +306,8 @@ def run_side(options: argparse.Namespace, folder: Path, precision: str) -> tuple
     words += [f"trainer.precision={precision}", f"features.dir='{cache}'", "if_exists=rerun"]
     process = run_process(["-m", "beans_exp", "-m", *words], folder)
     size = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file())
-    return process, read_runs(folder) | {"cache_gb": size / 1e9}
+    found = read_runs(folder) | {"cache_gb": size / 1e9}
+    return replace(process, peak_mb=max(process.peak_mb, found.pop("peak_mb"))), found
 
 
 def read_runs(folder: Path) -> dict[str, Any]:
@@ -324,6 +325,8 @@ def read_runs(folder: Path) -> dict[str, Any]:
         "accuracy": {row: values["test/accuracy"] for row, values in metrics.items()},
         "trained": {row: int(values["model/trainable_parameters"]) for row, values in metrics.items()},
         "features_seconds": metrics["none"]["time/features_seconds"],
+        # Jobs are no children of the process that was started.
+        "peak_mb": max(values["memory/peak_rss_mb"] for values in metrics.values()),
     }
 
 

@@ -19,6 +19,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Three workers at least: tests that wait for servers and kills leave cores idle."""
+    return max(3, os.cpu_count() or 1)
+
+
 TINY = [
     "data=synthetic",
     "data.image_size=32",

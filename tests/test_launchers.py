@@ -5,7 +5,7 @@ import io
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
@@ -24,6 +24,10 @@ SEARCH = [
 ]
 
 
+def _long(epochs: int) -> list[str]:
+    return ["-m", *TINY[:2], *TINY[3:], "data.train_images=96", f"trainer.epochs={epochs}", "trainer.batch_size=6"]
+
+
 def _runs() -> tuple[Run, list[Run]]:
     """The parent run, and the others."""
     client = mlflow.MlflowClient(f"sqlite:///{Path('mlruns/mlflow.db').resolve()}")
@@ -39,14 +43,20 @@ def _jobs(parent: Run) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def _require_grid(program: Program, launcher: str) -> None:
-    """The grid runs, each job under its parent."""
-    ended = program(*GRID, f"hydra/launcher={launcher}")
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    parent, jobs = _runs()
-    assert {run.data.tags["beans.status"] for run in jobs} == {"finished"}
-    assert {run.data.tags["mlflow.parentRunId"] for run in jobs} == {parent.info.run_id}
-    assert [(row["status"], row["origin"]) for row in _jobs(parent)] == [("finished", "trained")] * 2
+def _wait_for_checkpoints(count: int, process: "subprocess.Popen[bytes]") -> None:
+    while len(list(Path("outputs/sweeps").glob("*/*/checkpoint.npz"))) < count:
+        assert process.poll() is None, Path("log").read_text()
+        time.sleep(0.2)
+
+
+def _require_whole(job: Run, parent: Run, epochs: int) -> None:
+    """The job is finished under its parent, with each epoch once, after it had gone on from a checkpoint."""
+    assert job.data.tags["beans.status"] == "finished" and job.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    client = mlflow.MlflowClient(f"sqlite:///{Path('mlruns/mlflow.db').resolve()}")
+    steps = [point.step for point in client.get_metric_history(job.info.run_id, "train/loss")]
+    assert steps == list(range(1, epochs + 1))
+    said = "".join(file.read_text() for file in Path("outputs").rglob("beans_exp.log"))
+    assert "it goes on from epoch" in said
 
 
 def test_a_search_prunes_through_submitit(program: Program) -> None:
@@ -56,32 +66,51 @@ def test_a_search_prunes_through_submitit(program: Program) -> None:
     assert len(jobs) == 2 and {run.data.tags["beans.status"] for run in jobs} <= {"finished", "pruned"}
 
 
+StartNode = Callable[[], "subprocess.Popen[bytes]"]
+
+
 @pytest.fixture
-def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Two nodes of one core each, on this machine."""
+def ray_node(monkeypatch: pytest.MonkeyPatch) -> Iterator[StartNode]:
+    """Start nodes of one core, on this machine, of a cluster whose head runs no jobs."""
     pytest.importorskip("ray")
     address = f"127.0.0.1:{free_port()}"
-    start = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
-    head = ["--head", f"--port={address.partition(':')[2]}", "--include-dashboard=false"]
-    nodes = []
-    with Path("ray.log").open("w") as log:
-        for words in (head, [f"--address={address}"]):
-            nodes.append(subprocess.Popen([*start, *words], stdout=log, stderr=log, start_new_session=True))
-            while Path("ray.log").read_text().count("Ray runtime started") < len(nodes):
-                assert nodes[-1].poll() is None, Path("ray.log").read_text()
-                time.sleep(0.2)
+    program = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
+    nodes: list[subprocess.Popen[bytes]] = []
+
+    def start(*words: str) -> "subprocess.Popen[bytes]":
+        with Path("ray.log").open("a") as log:
+            node = subprocess.Popen([*program, *words], stdout=log, stderr=log, start_new_session=True)
+        nodes.append(node)
+        while Path("ray.log").read_text().count("Ray runtime started") < len(nodes):
+            assert node.poll() is None, Path("ray.log").read_text()
+            time.sleep(0.2)
+        return node
+
+    start("--head", f"--port={address.partition(':')[2]}", "--include-dashboard=false", "--num-cpus=0")
     monkeypatch.setenv("RAY_ADDRESS", address)
-    yield
+    yield lambda: start(f"--address={address}", "--num-cpus=1")
     for node in nodes:
+        _kill_node(node)
+
+
+def _kill_node(node: "subprocess.Popen[bytes]") -> None:
+    if node.poll() is None:
         for child in psutil.Process(node.pid).children(recursive=True):
             child.kill()
         node.kill()
         node.wait(60)
 
 
-@pytest.mark.usefixtures("ray_cluster")
-def test_ray_on_two_nodes(program: Program) -> None:
-    _require_grid(program, "ray")
+def test_a_job_whose_ray_node_dies_goes_on_at_another(started: Started, ray_node: StartNode) -> None:
+    first = ray_node()
+    process = started(*_long(60), "reg=l2", "hydra/launcher=ray", until="")
+    _wait_for_checkpoints(1, process)
+    _kill_node(first)
+    ray_node()
+    assert process.wait(180) == 0, Path("log").read_text()
+    parent, (job,) = _runs()
+    _require_whole(job, parent, 60)
+    assert [(row["status"], row["origin"]) for row in _jobs(parent)] == [("finished", "trained")]
 
 
 @pytest.fixture(scope="module")
@@ -96,22 +125,14 @@ SLURM = ["hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=null", "hydra.
 def test_a_job_that_slurm_preempts_goes_on_from_its_checkpoint(
     started: Started, slurm_node: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["-m", *TINY[:2], *TINY[3:], "data.train_images=96", "trainer.epochs=60", "trainer.batch_size=6", "reg=l2"]
     for name, value in slurm_node.items():
         monkeypatch.setenv(name, value)
-    process = started(*words, "hydra/launcher=submitit_slurm", *SLURM, until="")
-    while not list(Path("outputs/sweeps").glob("*/*/checkpoint.npz")):
-        assert process.poll() is None, Path("log").read_text()
-        time.sleep(0.2)
+    process = started(*_long(60), "reg=l2", "hydra/launcher=submitit_slurm", *SLURM, until="")
+    _wait_for_checkpoints(1, process)
     subprocess.run(["scancel", "--signal=USR2", "--user=root"], check=True)  # what Slurm sends before it preempts
     assert process.wait(180) == 0, Path("log").read_text()
     parent, (job,) = _runs()
-    assert job.data.tags["mlflow.parentRunId"] == parent.info.run_id
-    client = mlflow.MlflowClient(f"sqlite:///{Path('mlruns/mlflow.db').resolve()}")
-    steps = [point.step for point in client.get_metric_history(job.info.run_id, "train/loss")]
-    assert steps == list(range(1, 61)) and job.data.tags["beans.status"] == "finished"
-    said = "".join(file.read_text() for file in Path("outputs").rglob("beans_exp.log"))
-    assert "it goes on from epoch" in said
+    _require_whole(job, parent, 60)
 
 
 def test_a_launcher_that_is_not_installed_is_one_message(program: Program, tmp_path: Path) -> None:

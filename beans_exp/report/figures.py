@@ -1,5 +1,6 @@
 """The report's pictures of accuracies: curves, cost, depth, number of training images, calibration, confusion."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -343,7 +344,8 @@ def _multiples(
     columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
     with page_style():
-        figure = Figure(figsize=(side * columns, (side + 0.3) * rows), layout="constrained")
+        lines = max(_wrapped(group.title).count("\n") for group in shown)
+        figure = Figure(figsize=(side * columns, (side + 0.3 + 0.15 * lines) * rows), layout="constrained")
         panels: Any = figure.subplots(rows, columns, squeeze=False)
         for axes, group in zip(panels.flat, shown, strict=False):
             draw(axes, group)
@@ -357,7 +359,4 @@ def _multiples(
 
 def _wrapped(title: str) -> str:
     """`title` in lines that fit a small panel."""
-    lines = [""]
-    for word in title.split():
-        lines = [*lines[:-1], f"{lines[-1]} {word}".strip()] if len(lines[-1]) + len(word) < 27 else [*lines, word]
-    return "\n".join(lines[:3])
+    return "\n".join(textwrap.wrap(title, 27, max_lines=4, placeholder=" …"))
