@@ -8,6 +8,7 @@ import numpy as np
 
 from beans_exp.data.batches import ordered_batches
 from beans_exp.data.prepared import Split
+from beans_exp.models.graph import once_traced
 from beans_exp.regularization import loss
 from beans_exp.schema import Config
 
@@ -56,12 +57,11 @@ class Evaluation:
 
 def evaluate(model: keras.Model, split: Split, config: Config) -> Evaluation:
     """Run the whole `model` on the raw images of `split`; the time an image takes leaves tracing out."""
-    batch_size = config.trainer.microbatch or config.trainer.batch_size
-    for count in (1, 2):  # two shapes, and what is traced then takes batches of any size
-        model.predict(ordered_batches(Split(split.images[:count], split.labels[:count]), count), verbose=0)
-    batches = ordered_batches(split, batch_size)
+    traced = once_traced(model)
+    traced(np.asarray(split.images[:1], np.float32))  # what a shape's first pass costs is not the model's
     started = time.perf_counter()
-    logits = model.predict(batches, verbose=0)
+    batches = ordered_batches(split, config.trainer.microbatch or config.trainer.batch_size)
+    logits = np.concatenate([traced(images) for images, _ in batches])
     seconds = time.perf_counter() - started
     data_term = loss(config.reg, logits.shape[1])(split.labels, logits)
     penalty = sum(float(term) for term in model.losses)

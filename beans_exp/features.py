@@ -12,7 +12,6 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from beans_exp.data.augmentation import are_countable, in_version, versions
 from beans_exp.data.batches import ordered_batches
 from beans_exp.data.prepared import PREPARED_VERSION, Split, cache_root
 from beans_exp.data.source import text_digest
+from beans_exp.models.graph import once_traced
 from beans_exp.models.inception import Cut, between
 from beans_exp.paths import user_path
 from beans_exp.progress import progress
@@ -194,9 +194,7 @@ class _Cache:
     def _lower(self, below: Cut, cut: Cut) -> Callable[[np.ndarray], tf.Tensor]:
         """The layers between two cuts, traced once for batches of any size."""
         if (below, cut) not in self.parts:
-            part = between(self.model, below, cut)
-            signature = tf.TensorSpec(part.input_shape, part.input.dtype)
-            self.parts[below, cut] = tf.function(partial(part, training=False), input_signature=[signature])
+            self.parts[below, cut] = once_traced(between(self.model, below, cut))
         return self.parts[below, cut]
 
     def _nearest(self, part: Part, cut: Cut) -> tuple[Cut, Split, dict[str, float]]:

@@ -26,8 +26,13 @@ def resolve_precision(config: Config, cpuinfo: Path = Path("/proc/cpuinfo")) -> 
 
 def fast_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
     """The flags of this CPU that make bfloat16 worth while; none where the system does not tell."""
+    return [flag for flag in FAST_BFLOAT16 if flag in cpu_flags(cpuinfo)]
+
+
+def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
+    """What this CPU says that it can do; empty where the system does not tell."""
     try:
-        words = set(cpuinfo.read_text().split())
+        lines = cpuinfo.read_text().splitlines()
     except OSError:
-        return []
-    return [flag for flag in FAST_BFLOAT16 if flag in words]
+        return set()
+    return {word for line in lines if line.startswith("flags") for word in line.split()[2:]}

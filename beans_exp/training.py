@@ -15,6 +15,7 @@ from beans_exp.features import frozen_features
 from beans_exp.fitting import fitted_model
 from beans_exp.history import Epoch, History, Stage
 from beans_exp.models import set_trainable, training_graph
+from beans_exp.optimizer import stage_optimizer
 from beans_exp.regularization import loss
 from beans_exp.schema import Config
 from beans_exp.watch import EpochWatch, variables
@@ -102,14 +103,6 @@ def set_variables(model: keras.Model, fitted: keras.Model, state: State) -> None
     for name, found in variables(model, fitted).items():
         for variable, value in zip(found, state.arrays[name], strict=True):
             variable.assign(value)
-
-
-def stage_optimizer(name: str, stage: Stage, steps: int) -> keras.optimizers.Optimizer:
-    """Return a fresh optimizer of Keras' `name` at the rate of `stage`; a cosine falls to 0 at its last step."""
-    rate = stage.learning_rate
-    if stage.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, stage.epochs * steps)
-    return keras.optimizers.get({"class_name": name, "config": {"learning_rate": rate}})
 
 
 def configure(config: Config) -> None:

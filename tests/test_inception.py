@@ -15,9 +15,10 @@ from beans_exp.history import History, Stage
 from beans_exp.models import build_model, savable_model, set_trainable, training_graph
 from beans_exp.models.cost import multiply_adds, parameters
 from beans_exp.models.inception import Cut, cut_layer
+from beans_exp.optimizer import stage_optimizer
 from beans_exp.schema import Config, DataConfig, FinetuneConfig, KernelConfig, ModelConfig, RegConfig, TrainerConfig
 from beans_exp.schema.names import BLOCKS
-from beans_exp.training import configure, stage_optimizer, stages, train
+from beans_exp.training import configure, stages, train
 from beans_exp.weights import weights_digest, weights_name
 from tests.conftest import SIZE, SOURCE
 

@@ -18,10 +18,11 @@ from beans_exp.fitting import fitted_model
 from beans_exp.history import Epoch, History, Stage
 from beans_exp.models import build_model
 from beans_exp.models.graph import Graph
+from beans_exp.optimizer import FusedAdam, stage_optimizer
 from beans_exp.precision import fast_flags, resolve_precision
 from beans_exp.regularization import loss
 from beans_exp.schema import Config, DataConfig, RegConfig, TrainerConfig, names
-from beans_exp.training import configure, stage_optimizer, train
+from beans_exp.training import configure, train
 
 CONFIG = Config(
     data=DataConfig(name="folder", data_dir="images", image_size=32),
@@ -185,3 +186,15 @@ def test_auto_precision_follows_the_cpus_flags_alone(flags: str | None, precisio
     assert bool(fast_flags(cpuinfo)) == (precision == "bfloat16")
     assert resolve_precision(_with(precision="auto"), cpuinfo).trainer.precision == precision
     assert resolve_precision(_with(precision="bfloat16"), cpuinfo).trainer.precision == "bfloat16"
+
+
+def test_adam_in_one_pass_is_keras_adam():
+    start = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+    ours, theirs = keras.Variable(start), keras.Variable(start)
+    fused, plain = FusedAdam(0.1), keras.optimizers.Adam(0.1)
+    for step in range(4):
+        gradient = tf.constant(np.cos(start * (step + 1)))
+        fused.apply_gradients([(gradient, ours)])
+        plain.apply_gradients([(gradient, theirs)])
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)  # each step is some 0.1
+    assert not np.allclose(ours, start)

@@ -8,6 +8,7 @@ import keras
 from keras import layers
 
 from beans_exp.errors import DataError
+from beans_exp.models.gradients import speed_up_kernel_gradients
 from beans_exp.models.graph import Graph
 from beans_exp.paths import user_path
 from beans_exp.regularization import dropout, kernel_regularizer
@@ -75,6 +76,7 @@ def _base(model: ModelConfig, size: int) -> keras.Model:
     except (ValueError, OSError, KeyError, UserWarning) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise DataError(f"model.weights: {weights} does not fit Inception-v3 ({reason}). {WAY_OUT}") from error
+    speed_up_kernel_gradients(whole)
     kind = InferenceModel if model.pretrained else keras.Model
     return kind(inputs=whole.input, outputs=whole.get_layer(model.top_block).output, name="base")
 
