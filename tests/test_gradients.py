@@ -1,3 +1,7 @@
+"""Gradients of convolutions as matrix products: the library's, and only where they are the faster ones."""
+
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +12,7 @@ from beans_exp.models.gradients import convolve, speed_up_kernel_gradients
 
 
 @pytest.mark.parametrize("kernel", [(1, 1), (1, 7), (7, 1), (3, 3), (5, 5)])
-def test_a_convolution_and_its_gradients_are_the_librarys(kernel):
+def test_a_convolution_and_its_gradients_are_the_librarys(kernel: tuple[int, int]) -> None:
     images, weights = tf.random.normal((2, 6, 5, 3)), tf.random.normal((*kernel, 3, 4))
     found = []
     for op in (convolve, lambda images, weights: tf.nn.conv2d(images, weights, 1, "SAME")):
@@ -32,7 +36,9 @@ def test_a_convolution_and_its_gradients_are_the_librarys(kernel):
         ({"avx2"}, {"padding": "same", "dilation_rate": 2}, False),
     ],
 )
-def test_convolutions_are_replaced_where_that_is_faster_and_the_same(monkeypatch, flags, options, replaced):
+def test_convolutions_are_replaced_where_that_is_faster_and_the_same(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], options: dict[str, Any], replaced: bool
+) -> None:
     monkeypatch.setattr(gradients, "cpu_flags", lambda: flags)
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, **options)])
     images = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)

@@ -188,7 +188,7 @@ def test_auto_precision_follows_the_cpus_flags_alone(flags: str | None, precisio
     assert resolve_precision(_with(precision="bfloat16"), cpuinfo).trainer.precision == "bfloat16"
 
 
-def test_adam_in_one_pass_is_keras_adam():
+def test_adam_in_one_pass_is_keras_adam() -> None:
     start = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
     ours, theirs = keras.Variable(start), keras.Variable(start)
     fused, plain = FusedAdam(0.1), keras.optimizers.Adam(0.1)

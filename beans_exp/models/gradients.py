@@ -24,11 +24,11 @@ def speed_up_kernel_gradients(model: keras.Model) -> None:
     if not flags or GOOD_KERNEL_GRADIENTS in flags:
         return
     for layer in model.layers:
-        if isinstance(layer, layers.Conv2D) and _is_plain(layer):
+        if isinstance(layer, layers.Conv2D) and is_plain(layer):
             layer.convolution_op = convolve
 
 
-def _is_plain(layer: layers.Conv2D) -> bool:
+def is_plain(layer: layers.Conv2D) -> bool:
     """Whether `convolve` says what `layer` does."""
     steps = {*layer.strides, *layer.dilation_rate, layer.groups}
     odd = all(size % 2 for size in layer.kernel_size)
@@ -40,18 +40,18 @@ def convolve(images: tf.Tensor, kernel: tf.Tensor | keras.Variable) -> tf.Tensor
     return _convolve(images, tf.convert_to_tensor(kernel))
 
 
-@tf.custom_gradient
+@tf.custom_gradient  # type: ignore[untyped-decorator]
 def _convolve(images: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, object]:
     def gradient(output: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         back = tf.raw_ops.Conv2DBackpropInput(
             input_sizes=tf.shape(images), filter=kernel, out_backprop=output, strides=[1, 1, 1, 1], padding="SAME"
         )
-        return back, _kernel_gradient(images, output, kernel.shape)
+        return back, kernel_gradient(images, output, kernel.shape)
 
     return tf.nn.conv2d(images, kernel, 1, "SAME"), gradient
 
 
-def _kernel_gradient(images: tf.Tensor, output: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
+def kernel_gradient(images: tf.Tensor, output: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
     """For each place of the kernel: the images as it sees them, times the gradient of the output."""
     rows, columns, before, after = shape
     height, width = images.shape[1:3]

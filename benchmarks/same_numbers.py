@@ -1,0 +1,129 @@
+"""How far apart training lies with and without the cache of frozen layers, beside what rounding alone does.
+
+One seed, the real data and weights (BEANS_EXP_INCEPTION_WEIGHTS, else ImageNet's). A head is trained with and without
+the cache, then for each depth its blocks are tuned, each side from its own head. The yardstick: two trainings without
+the cache, of which one has its activations at the cut multiplied by 1 + 1e-7 * noise.
+
+    python benchmarks/same_numbers.py                # a quarter of the images in batches of 16: a few minutes a depth
+    python benchmarks/same_numbers.py --data synthetic --image-size 96 --blocks 2
+
+Printed for each: the largest difference of the validation images' logits. Nothing is asserted.
+"""
+
+import argparse
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from unittest.mock import patch
+
+import numpy as np
+
+from beans_exp.libraries import quiet_libraries
+
+quiet_libraries()
+
+import keras  # noqa: E402
+import yaml  # noqa: E402
+
+from beans_exp import training  # noqa: E402
+from beans_exp.data import Data, load, source  # noqa: E402
+from beans_exp.evaluation import evaluate  # noqa: E402
+from beans_exp.history import History  # noqa: E402
+from beans_exp.models import build_model  # noqa: E402
+from beans_exp.models.graph import Graph  # noqa: E402
+from beans_exp.models.inception import Cut, between, graph_above  # noqa: E402
+from beans_exp.schema import (  # noqa: E402
+    CONF,
+    Config,
+    DataConfig,
+    FeaturesConfig,
+    FinetuneConfig,
+    ModelConfig,
+    TrainerConfig,
+)
+from beans_exp.watch import EpochWatch  # noqa: E402
+
+EPSILON = 1e-7
+
+
+def main() -> None:
+    """Train the sides and print how far apart they lie."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=("beans", "synthetic"), default="beans")
+    parser.add_argument("--image-size", type=int, default=299)
+    parser.add_argument("--fraction", type=float, default=0.25, help="of the training images")
+    parser.add_argument("--head-epochs", type=int, default=2)
+    parser.add_argument("--blocks", type=int, nargs="+", default=[2, 3, 6])
+    options = parser.parse_args()
+    named = yaml.safe_load((CONF / "data" / f"{options.data}.yaml").read_text())
+    config = Config(
+        model=ModelConfig("inception", os.environ.get("BEANS_EXP_INCEPTION_WEIGHTS", "imagenet"), "mixed10"),
+        data=DataConfig(**named | {"image_size": options.image_size, "train_fraction": options.fraction}),
+        trainer=TrainerConfig(epochs=options.head_epochs, batch_size=16),
+    )
+    data = load(config, source(config.data))
+    heads = {cache: Trained(config, data, cache) for cache in ("auto", "off")}
+    frozen = [head.logits() for head in heads.values()]
+    print(f"frozen: probabilities {apart(*map(softmax, frozen)):.1e}, logits before stage 2 {apart(*frozen):.1e}")
+    for blocks in options.blocks:
+        tuned = [heads[cache].tuned(blocks, noise) for cache, noise in (("auto", 0), ("off", 0), ("off", EPSILON))]
+        cached, plain, disturbed = tuned
+        print(
+            f"after stage 2, {blocks} blocks: with and without the cache {apart(cached, plain):.1e},"
+            f" without and disturbed by {EPSILON:g} {apart(plain, disturbed):.1e}",
+            flush=True,
+        )
+
+
+class Trained:
+    """A model whose head was trained with `cache`."""
+
+    def __init__(self, config: Config, data: Data, cache: str) -> None:
+        self.config = replace(config, features=FeaturesConfig(cache=cache))
+        self.data = data
+        training.configure(self.config)
+        self.model = build_model(self.config, len(data.classes))
+        training.train(self.model, data, self.config, lambda epoch: None)
+        self.head = self.model.get_weights()
+
+    def logits(self) -> np.ndarray:
+        """Those of the validation images, float32 (n, classes)."""
+        return evaluate(self.model, self.data.validation, self.config).logits
+
+    def tuned(self, blocks: int, noise: float) -> np.ndarray:
+        """The logits after stage 2, from the head as it was trained."""
+        self.model.set_weights(self.head)
+        config = replace(self.config, finetune=FinetuneConfig(blocks=blocks, epochs=1))
+        *_, stage = training.stages(config)
+        watch = EpochWatch(self.model, History("last"), lambda epoch: None)
+        watch.begin_stage(stage, None)
+        with disturbed_graph(noise):
+            training.fit_stage(self.model, self.data, config, stage, watch)
+        return self.logits()
+
+
+def disturbed_graph(noise: float) -> AbstractContextManager:
+    """While it is entered, what a stage fits passes the frozen layers and has noise at the cut."""
+
+    def disturbed(model: keras.Model, config: Config, blocks: int, cached: bool) -> Graph:
+        cut = Cut.below(config.model, blocks)
+        above = graph_above(model, cut, config.reg, auxiliary=False)
+        below = between(model, Cut("image"), cut)
+        factors = 1 + noise * np.random.default_rng(0).standard_normal(below.output.shape[1:])
+        logits = keras.Model(above.inputs, above.logits)(below.output * keras.ops.cast(factors, "float32"))
+        return Graph(below.input, logits)
+
+    return patch.object(training, "training_graph", disturbed) if noise else nullcontext()
+
+
+def apart(left: np.ndarray, right: np.ndarray) -> float:
+    return float(np.abs(left - right).max())
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+if __name__ == "__main__":
+    main()
