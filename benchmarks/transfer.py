@@ -13,8 +13,8 @@ One run, the same resized images, weights, batches of 64 and threads, each side 
 The plain scripts pass the frozen layers in every epoch. They call `base(x, training=False)` as the guide does; Keras
 3.15 hands the outer model's `training=True` to the base all the same, so their BatchNorm above the cut uses batch
 statistics where the product's stays in inference mode. It costs them no time to speak of, but after tuning the
-accuracies are not those of the same training. Nor are the heads': `fit` on arrays repeats the first epoch's batches in
-every epoch once a seed is set.
+accuracies are not those of the same training. Nor are the heads': once a seed is set, `fit` on arrays repeats the
+first epoch's batches in every epoch.
 
 With fewer epochs than the table's 20 and 6, a side's time is extrapolated: (wall - epochs) + for each stage its first
 epoch and, for the others, the median of those after the first. Where a plain stage has one epoch, a later one is taken
