@@ -58,9 +58,9 @@ class Evaluation:
 def evaluate(model: keras.Model, split: Split, config: Config) -> Evaluation:
     """Run the whole `model` on the raw images of `split`; the time an image takes leaves tracing out."""
     traced = once_traced(model)
-    traced(np.asarray(split.images[:1], np.float32))  # what a shape's first pass costs is not the model's
-    started = time.perf_counter()
+    traced(np.asarray(split.images[:1], np.float32))  # traces it, which is not the model's own time
     batches = ordered_batches(split, config.trainer.microbatch or config.trainer.batch_size)
+    started = time.perf_counter()
     logits = np.concatenate([traced(images) for images, _ in batches])
     seconds = time.perf_counter() - started
     data_term = loss(config.reg, logits.shape[1])(split.labels, logits)

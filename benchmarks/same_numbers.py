@@ -27,7 +27,7 @@ import yaml  # noqa: E402
 
 from beans_exp import training  # noqa: E402
 from beans_exp.data import Data, load, source  # noqa: E402
-from beans_exp.evaluation import evaluate  # noqa: E402
+from beans_exp.evaluation import Evaluation, evaluate  # noqa: E402
 from beans_exp.history import History  # noqa: E402
 from beans_exp.models import build_model  # noqa: E402
 from beans_exp.models.graph import Graph  # noqa: E402
@@ -63,14 +63,14 @@ def main() -> None:
     )
     data = load(config, source(config.data))
     heads = {cache: Trained(config, data, cache) for cache in ("auto", "off")}
-    frozen = [head.logits() for head in heads.values()]
-    print(f"frozen: probabilities {apart(*map(softmax, frozen)):.1e}, logits before stage 2 {apart(*frozen):.1e}")
+    cached, plain = (head.evaluated() for head in heads.values())
+    probabilities, logits = apart(cached.probabilities, plain.probabilities), apart(cached.logits, plain.logits)
+    print(f"frozen: probabilities {probabilities:.1e}, logits before stage 2 {logits:.1e}")
     for blocks in options.blocks:
         tuned = [heads[cache].tuned(blocks, noise) for cache, noise in (("auto", 0), ("off", 0), ("off", EPSILON))]
-        cached, plain, disturbed = tuned
         print(
-            f"after stage 2, {blocks} blocks: with and without the cache {apart(cached, plain):.1e},"
-            f" without and disturbed by {EPSILON:g} {apart(plain, disturbed):.1e}",
+            f"after stage 2, {blocks} blocks: with and without the cache {apart(*tuned[:2]):.1e},"
+            f" without and disturbed by {EPSILON:g} {apart(*tuned[1:]):.1e}",
             flush=True,
         )
 
@@ -86,9 +86,9 @@ class Trained:
         training.train(self.model, data, self.config, lambda epoch: None)
         self.head = self.model.get_weights()
 
-    def logits(self) -> np.ndarray:
-        """Those of the validation images, float32 (n, classes)."""
-        return evaluate(self.model, self.data.validation, self.config).logits
+    def evaluated(self) -> Evaluation:
+        """What it says of the validation images now."""
+        return evaluate(self.model, self.data.validation, self.config)
 
     def tuned(self, blocks: int, noise: float) -> np.ndarray:
         """The logits after stage 2, from the head as it was trained."""
@@ -99,7 +99,7 @@ class Trained:
         watch.begin_stage(stage, None)
         with disturbed_graph(noise):
             training.fit_stage(self.model, self.data, config, stage, watch)
-        return self.logits()
+        return self.evaluated().logits
 
 
 def disturbed_graph(noise: float) -> AbstractContextManager:
@@ -118,11 +118,6 @@ def disturbed_graph(noise: float) -> AbstractContextManager:
 
 def apart(left: np.ndarray, right: np.ndarray) -> float:
     return float(np.abs(left - right).max())
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
 
 
 if __name__ == "__main__":

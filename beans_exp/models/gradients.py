@@ -1,7 +1,7 @@
 """Kernel gradients of convolutions as matrix products, on CPUs where the library's own are slow.
 
-Measured on two cores without AVX-512 over the convolutions above `mixed4` of Inception-v3: 105 GFLOP/s in place of 85,
-where the other two passes reach 126 to 141. `benchmarks/gradients.py` measures it again.
+Measured twice on two cores without AVX-512 over the convolutions above `mixed4` of Inception-v3: 100 and 105 GFLOP/s in
+place of 81 and 89, where the other passes reach 126 to 141. `benchmarks/gradients.py` measures it on any machine.
 """
 
 import keras
@@ -11,7 +11,7 @@ from keras import layers
 from beans_exp.precision import cpu_flags
 
 GOOD_KERNEL_GRADIENTS = "avx512f"
-"""The CPU flag with which oneDNN's kernel gradients are as fast as its other passes."""
+"""The CPU flag with which whole tuning steps were measured near the rate of a matrix product with oneDNN's own."""
 
 
 def speed_up_kernel_gradients(model: keras.Model) -> None:
