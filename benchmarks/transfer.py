@@ -27,8 +27,8 @@ only epoch stands for the others as it is.
     python benchmarks/transfer.py --data synthetic --head-epochs 2 --tune-epochs 1    # a look in a few minutes
 
 Weights are those of BEANS_EXP_INCEPTION_WEIGHTS, else ImageNet's (synthetic: random ones). Run it on an idle machine
-with Linux and 6 GB in the folder for temporary files (TMPDIR). Nothing is asserted: the figures are printed beside the
-project's goals, which are for beans.
+with Linux and 6 GB in the folder for temporary files (TMPDIR), or in the empty one that --folder names. Nothing is
+asserted: the figures are printed beside the project's goals, which are for beans.
 """
 
 import argparse
@@ -55,6 +55,7 @@ FULL = {1: HEAD_EPOCHS, 2: TUNE_EPOCHS}
 HEAD_RATE, TUNE_RATE = 1e-3, 1e-5
 WEIGHTS = "BEANS_EXP_INCEPTION_WEIGHTS"
 RANDOM_WEIGHTS = "random.weights.h5"
+EXPERIMENT = "transfer"
 PLAIN = ("notebook", "careful")
 SIZES = {"beans": 299, "synthetic": 96}
 MATRIX = 4096
@@ -170,7 +171,7 @@ def main() -> None:
         return
     os.environ.update(ENVIRONMENT | os.environ)
     with tempfile.TemporaryDirectory(prefix="transfer-") as temporary:
-        compare(options, Path(temporary).resolve())
+        compare(options, (options.folder or Path(temporary)).resolve())
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -184,6 +185,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     precisions = ("float32", "bfloat16")
     parser.add_argument("--precision", choices=precisions, default="float32", help="bfloat16: the product in both")
     parser.add_argument("--only", nargs="+", choices=("product", *PLAIN), default=["product", *PLAIN])
+    parser.add_argument("--folder", type=Path, help="where runs and models are kept (default: a temporary folder)")
     parser.add_argument("--role", choices=("data", "rate", *PLAIN), help=argparse.SUPPRESS)
     options = parser.parse_args(words)
     options.image_size = options.image_size or SIZES[options.data]
@@ -305,6 +307,7 @@ def run_side(options: argparse.Namespace, folder: Path, precision: str) -> tuple
     words += [f"finetune.epochs={options.tune_epochs}", f"finetune.learning_rate={TUNE_RATE}"]
     words += [f"trainer.learning_rate={HEAD_RATE}", f"trainer.batch_size={BATCH_SIZE}"]
     words += [f"trainer.precision={precision}", f"features.dir='{cache}'", "if_exists=rerun"]
+    words += [f"tracking.experiment={EXPERIMENT}"]
     process = run_process(["-m", "beans_exp", "-m", *words], folder)
     size = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file())
     found = read_runs(folder) | {"cache_gb": size / 1e9}
@@ -317,7 +320,7 @@ def read_runs(folder: Path) -> dict[str, Any]:
 
     with contextlib.chdir(folder):  # MLflow makes a folder mlruns where it stands
         client = mlflow.MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
-        found = client.search_runs([client.get_experiment_by_name("beans_exp").experiment_id])
+        found = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
         runs = {run.data.params["finetune.name"]: run for run in found if run.data.params}
         stages = [stage for row in ROWS for stage in read_stages(client, runs[row].info.run_id, row)]
     metrics = {row: runs[row].data.metrics for row in ROWS}

@@ -171,18 +171,21 @@ def test_every_optimizer_of_the_schema_exists(optimizer: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "precision"),
+    ("vendor", "flags", "precision"),
     [
-        ("sse4_2 avx2", "float32"),
-        ("avx512f avx512_bf16", "bfloat16"),
-        ("amx_bf16 amx_tile", "bfloat16"),
-        (None, "float32"),
+        ("GenuineIntel", "sse4_2 avx2", "float32"),
+        ("AuthenticAMD", "avx512f avx512_bf16", "bfloat16"),
+        ("GenuineIntel", "avx512f avx512_bf16", "float32"),
+        ("GenuineIntel", "avx512_bf16 amx_bf16 amx_tile", "bfloat16"),
+        ("GenuineIntel", None, "float32"),
     ],
 )
-def test_auto_precision_follows_the_cpus_flags_alone(flags: str | None, precision: str, tmp_path: Path) -> None:
+def test_auto_precision_follows_what_the_cpu_tells_of_itself(
+    vendor: str, flags: str | None, precision: str, tmp_path: Path
+) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     if flags is not None:
-        cpuinfo.write_text(f"flags\t\t: fpu {flags}\n")
+        cpuinfo.write_text(f"vendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n")
     assert bool(fast_flags(cpuinfo)) == (precision == "bfloat16")
     assert resolve_precision(_with(precision="auto"), cpuinfo).trainer.precision == precision
     assert resolve_precision(_with(precision="bfloat16"), cpuinfo).trainer.precision == "bfloat16"
