@@ -17,12 +17,17 @@ VARIABLES = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 """Set where the user has not: before TensorFlow and MLflow are imported."""
+RESERVED_CORES = ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK")
+"""How many cores a job has, where nothing binds it to them: Ray sets the first, Slurm the second; TensorFlow reads none."""
 
 
 def quiet_libraries() -> None:
-    """Set `VARIABLES`, and keep the libraries' notes out of the log; call it before they are imported."""
+    """Set `VARIABLES`, use `RESERVED_CORES`, keep notes out of the log; call it before the libraries are imported."""
     for name, value in VARIABLES.items():
         os.environ.setdefault(name, value)
+    for name in RESERVED_CORES:
+        if name in os.environ:
+            os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ[name])
     for name in ("absl", "alembic", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each run traces its own functions

@@ -110,6 +110,7 @@ def test_a_job_whose_ray_node_dies_goes_on_at_another(started: Started, ray_node
     assert process.wait(180) == 0, Path("log").read_text()
     parent, (job,) = _runs()
     _require_whole(job, parent, 60)
+    assert job.data.tags["beans.threads"] == "1", "as many as the cores that the task reserved"
     assert [(row["status"], row["origin"]) for row in _jobs(parent)] == [("finished", "trained")]
 
 

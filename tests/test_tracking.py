@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import shutil
 import signal
 import socket
@@ -117,6 +118,7 @@ def _require_described(client: mlflow.MlflowClient, done: Run, objective: float)
     assert len(tags["beans.fingerprint"]) == 16
     assert tags["beans.version.keras"] == keras.__version__
     assert tags["beans.precision"] == "float32"
+    assert int(tags["beans.threads"]) <= (os.cpu_count() or 1)
     assert "beans.weights" not in tags
     dataset = done.inputs.dataset_inputs[0].dataset
     described = source(CONFIG.data)

@@ -210,7 +210,7 @@ def _tags(config: Config, fingerprint: str) -> dict[str, str]:
         tags[PARENT] = config.sweep.parent_run
     if weights := weights_name(config.model):
         tags["beans.weights"] = weights
-    return tags | system.package_versions() | system.git_commit()
+    return tags | system.threads() | system.package_versions() | system.git_commit()
 
 
 def predictions_csv(test: Evaluation, classes: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """Facts about the machine and the code that a run is tagged with."""
 
 import importlib.metadata
+import os
 import resource
 import subprocess
 import sys
@@ -19,6 +20,12 @@ def package_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:  # a source tree that was never installed
             continue
     return found
+
+
+def threads() -> dict[str, str]:
+    """Return the tag for how many threads compute at once: what one run took is no measure for another's without it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"beans.threads": os.environ.get("TF_NUM_INTRAOP_THREADS", str(cores))}
 
 
 def git_commit() -> dict[str, str]:
