@@ -18,7 +18,7 @@ VARIABLES = {
 }
 """Set where the user has not: before TensorFlow and MLflow are imported."""
 RESERVED_CORES = ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK")
-"""How many cores a job has, where nothing binds it to them: Ray sets the first, Slurm the second; TensorFlow reads none."""
+"""How many cores a job has, where nothing binds it to them: set by Ray, and by Slurm; TensorFlow reads neither."""
 
 
 def quiet_libraries() -> None:

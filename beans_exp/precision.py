@@ -10,8 +10,8 @@ from beans_exp.schema import Config
 log = logging.getLogger("beans_exp")
 
 FAST_BFLOAT16 = {"amx_bf16": ("GenuineIntel", "AuthenticAMD"), "avx512_bf16": ("AuthenticAMD",)}
-"""CPU flags, and the vendors on whose CPUs bfloat16 is faster than float32 with them: Intel's avx512_bf16 without AMX was
-measured at half the rate of float32, in a matrix product and in a convolution; AMD's at nearly twice the rate."""
+"""CPU flags, and the vendors on whose CPUs bfloat16 is faster than float32 with them: avx512_bf16 on an Intel
+without AMX was measured at half the rate of float32, in a matrix product and in a convolution."""
 
 
 def resolve_precision(config: Config, cpuinfo: Path = Path("/proc/cpuinfo")) -> Config:
@@ -31,7 +31,8 @@ def resolve_precision(config: Config, cpuinfo: Path = Path("/proc/cpuinfo")) -> 
 def fast_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
     """The flags of this CPU that make bfloat16 worth while; none where the system does not tell."""
     known = _described(cpuinfo)
-    return [flag for flag, vendors in FAST_BFLOAT16.items() if flag in known["flags"] and known["vendor_id"] & {*vendors}]
+    fast = [flag for flag, vendors in FAST_BFLOAT16.items() if known["vendor_id"] & {*vendors}]
+    return [flag for flag in fast if flag in known["flags"]]
 
 
 def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:

@@ -77,7 +77,7 @@ def main() -> None:
             "rounded to float16": heads["off"].tuned(blocks, rounded),
         }
         differences = [f"{name} {apart(tuned.logits, uncached):.1e}" for name, tuned in others.items()]
-        print(f"after stage 2, {blocks} blocks, from a training without the cache: {', '.join(differences)}", flush=True)
+        print(f"after stage 2, {blocks} blocks, from one without the cache: {', '.join(differences)}", flush=True)
 
 
 class Trained:
