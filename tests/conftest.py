@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
 
 from beans_exp import schema
 from beans_exp.data import Data, Source, Split
@@ -57,6 +59,13 @@ def composed() -> Iterator[Callable[..., Config]]:
     """Compose overrides as the command line does, to a `Config` whose group rules hold."""
     with initialize_config_dir(str(schema.CONF), version_base="1.3"):
         yield lambda *overrides: schema.to_config(compose("config", list(overrides)))
+
+
+@pytest.fixture
+def loader() -> Iterator[ConfigLoader]:
+    """Hydra's own, on `conf/`."""
+    with initialize_config_dir(str(schema.CONF), version_base="1.3"):
+        yield GlobalHydra.instance().config_loader()
 
 
 Program = Callable[..., subprocess.CompletedProcess[str]]

@@ -1,14 +1,12 @@
 """The search space: every kind of override becomes what Optuna draws from, and its draws become overrides again."""
 
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import optuna
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -19,12 +17,6 @@ from beans_exp.schema import CONF
 from beans_exp.sweep.space import describe, differences, grid, parsed, split_overrides, words
 
 Space = dict[str, BaseDistribution]
-
-
-@pytest.fixture
-def loader() -> Iterator[ConfigLoader]:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield GlobalHydra.instance().config_loader()
 
 
 def _space(*overrides: str, loader: ConfigLoader | None = None) -> Space:

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from hydra.core.config_loader import ConfigLoader
+from hydra.errors import ConfigCompositionException
+from hydra.types import RunMode
 
 from beans_exp.errors import ConfigError
-from beans_exp.schema import Config, TrackingConfig
+from beans_exp.schema import Config, TrackingConfig, to_config
+from beans_exp.sweep.grid import compose_grid
 from beans_exp.sweep.plan import Asked, Plan, plan_grid
 from beans_exp.tracking.store import open_store, store_uri
 from beans_exp.tracking.sweeps import Parent, open_parent
@@ -194,3 +198,28 @@ def test_a_job_that_fails_costs_itself_alone(launcher: str, program: Program) ->
         run.data.tags.get("beans.role", run.data.params.get("trainer.learning_rate")): run.info.status for run in runs
     }
     assert statuses == {"sweep": "FAILED", "1.0e+38": "FAILED", "0.01": "FINISHED"}
+
+
+def test_a_grid_is_composed_as_hydra_would_and_its_files_read_once_for_each_choice(
+    loader: ConfigLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = loader.load_configuration("config", [*TINY], RunMode.MULTIRUN)
+    grid = [
+        [f"reg={reg}", f"reg.l2={weight}", f"kernel.filters={filters}", f"seed={seed}", "model=lenet"]
+        for reg in ("l2", "l1_l2")
+        for weight in ("0.1", "1e-3")
+        for filters in ("[2,2,4]", "[4,4,8]")
+        for seed in (0, 1)
+    ]
+    expected = [to_config(loader.load_sweep_config(config, words)) for words in grid]
+    whole = loader.load_sweep_config
+    read = []
+    monkeypatch.setattr(loader, "load_sweep_config", lambda *words: read.append(words) or whole(*words))
+    assert [asked.config for asked in compose_grid(loader, config, grid)] == expected
+    assert len(read) == 2, "once for each regularizer"
+
+
+def test_a_value_that_does_not_fit_has_hydras_message(loader: ConfigLoader) -> None:
+    config = loader.load_configuration("config", [*TINY], RunMode.MULTIRUN)
+    with pytest.raises(ConfigCompositionException, match="seed=some"):
+        list(compose_grid(loader, config, [["seed=0"], ["seed=some"]]))
