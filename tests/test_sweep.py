@@ -5,6 +5,7 @@ import io
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import mlflow
 import pytest
@@ -212,11 +213,10 @@ def test_a_grid_is_composed_as_hydra_would_and_its_files_read_once_for_each_choi
         for seed in (0, 1)
     ]
     expected = [to_config(loader.load_sweep_config(config, words)) for words in grid]
-    whole = loader.load_sweep_config
-    read = []
-    monkeypatch.setattr(loader, "load_sweep_config", lambda *words: read.append(words) or whole(*words))
+    read = Mock(wraps=loader.load_sweep_config)
+    monkeypatch.setattr(loader, "load_sweep_config", read)
     assert [asked.config for asked in compose_grid(loader, config, grid)] == expected
-    assert len(read) == 2, "once for each regularizer"
+    assert read.call_count == 2, "once for each regularizer"
 
 
 def test_a_value_that_does_not_fit_has_hydras_message(loader: ConfigLoader) -> None:
