@@ -147,6 +147,15 @@ def test_another_precision_is_a_group_of_its_own_noted_beside_the_row(collected:
     assert [(group.notes, group.seeds) for group in beside] == [([], [0, 1]), (["trainer.precision=bfloat16"], [0])]
 
 
+def test_what_all_have_beside_their_rows_is_not_said_of_each() -> None:
+    rows = study_rows()
+    groups = [Group(rows[name].values | {"trainer.deterministic": "true"}, None) for name in ("lenet", "lenet_l2")]
+    assign_rows(groups, rows)
+    assert [(group.row, group.notes) for group in groups] == [("lenet", []), ("lenet_l2", [])]
+    assign_rows(groups[:1], rows)
+    assert groups[0].notes == ["trainer.deterministic=true"]
+
+
 def test_another_data_set_is_no_row_of_the_study(collected: Collected) -> None:
     small = [group for group in collected.groups if group.data and group.data[0] == "synthetic"]
     assert [group.row for group in small] == [None, None]
@@ -599,6 +608,15 @@ def test_runs_that_all_failed_make_a_page_that_says_so(store: str) -> None:
     assert "Nothing could be compared" in page
     assert "1 failed" in page
     assert "1 pruned" in page
+
+
+def test_times_of_runs_with_other_threads_are_said_not_to_compare(store: str) -> None:
+    writer = Writer(store, open_store(store, "threads"))
+    for number, threads in enumerate(("2", "16")):
+        run_id = writer.write(Point(Config(seed=number), 0.5, 1))
+        writer.client.set_tag(run_id, "beans.threads", threads)
+    main(["threads", "--tracking-uri", store, "--no-images"])
+    assert "runs computed with 2 or 16 threads: their times do not compare" in Path("report/report.html").read_text()
 
 
 def test_one_run_with_one_seed_makes_a_page(store: str) -> None:

@@ -50,7 +50,8 @@ def build_report(reader: Reader, wanted: Wanted) -> Report:
     groups = in_order(collected.groups)
     tables = make_tables(groups, rows, wanted.baseline)
     scale = Scale(wanted.threshold, longest(groups))
-    problems = [*collected.problems, *_not_started(wanted.sweep), *_single_seeds(groups), *_left_out(tables)]
+    problems = [*collected.problems, *_not_started(wanted.sweep), *_single_seeds(groups), *_unlike_times(groups)]
+    problems += _left_out(tables)
     sections = [_section(table, scale) for table in tables]
     sections += _overview(groups, rows)
     if wanted.pictures_of_images:
@@ -116,6 +117,11 @@ def _single_seeds(groups: Sequence[Group]) -> list[str]:
         what = "Every configuration has"
     rest = "how far the luck of a seed moves a result cannot be known from it ('seed=range(3)' gives replicates)"
     return [f"{what} a single seed: {rest}"]
+
+
+def _unlike_times(groups: Sequence[Group]) -> list[str]:
+    threads = sorted({run.threads for group in groups for run in group.runs if run.threads}, key=int)
+    return [f"runs computed with {' or '.join(threads)} threads: their times do not compare"] if threads[1:] else []
 
 
 def _left_out(tables: Sequence[Table]) -> list[str]:

@@ -1,7 +1,8 @@
 """The report's pictures of accuracies: curves, cost, depth, number of training images, calibration, confusion."""
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,9 +61,18 @@ def curves(table: Table, reported: dict[str, np.ndarray]) -> Picture | None:
     bands = "Bands span the seeds. " if any(len(group.done) > 1 for group in shown) else ""
     dots = "Pale dots are the epochs that the study printed. " if any(group.row in reported for group in shown) else ""
     line = "The vertical line is where fine-tuning begins. " if boundaries else ""
-    caption = f"Accuracy by epoch, mean over seeds. {bands}{dots}{line}".strip() + rest
+    head = (
+        "Configurations that train the same head lie on each other up to it. " if _one_head(shown, boundaries) else ""
+    )
+    caption = f"Accuracy by epoch, mean over seeds. {bands}{dots}{line}{head}".strip() + rest
     alt = "; ".join(f"{group.title}: {_ends(group)}" for group in shown)
     return picture(f"{table.key}-curves", f"Curves: {table.title}", caption, figure, alt)
+
+
+def _one_head(groups: Sequence[Group], boundaries: Collection[int]) -> bool:
+    """Whether runs of several groups have their first stage in common."""
+    curves = [run.curve.validation for group in groups for run in group.runs if run.curve]
+    return any(count > 1 for end in boundaries for count in Counter(one[:end].tobytes() for one in curves).values())
 
 
 def _columns(groups: Sequence[Group]) -> int:

@@ -68,6 +68,8 @@ class Done:
     curve: Curve | None
     tested: Tested | None
     has_model: bool
+    threads: str = ""
+    """How many computed at once; empty where the run does not tell."""
 
     @property
     def validation(self) -> float:
@@ -223,6 +225,7 @@ def _done(reader: Reader, record: Record) -> tuple[Done | None, str | None]:
         curve=curve,
         tested=tested,
         has_model=record.has_model,
+        threads=record.tags.get("beans.threads", ""),
     ), problem
 
 

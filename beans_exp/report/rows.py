@@ -73,7 +73,8 @@ def assign_rows(groups: Sequence[Group], rows: dict[str, Row]) -> None:
         row = next((row for row in rows.values() if is_row(group.values, row.values)), None)
         group.row = row.name if row else None
         group.title = row.title if row else _title(group.values, common)
-        group.notes = notes_beside(group.values, row.values) if row else []
+        apart = {key: value for key, value in group.values.items() if key not in common}
+        group.notes = notes_beside(apart, row.values) if row else []
 
 
 def is_row(values: dict[str, str], row: dict[str, str]) -> bool:

@@ -235,18 +235,18 @@ def _epochs(found: Convergence) -> Cell:
 
 COST = [
     Column(
-        "training",
-        "minutes of all epochs, with what cached features cost",
+        "training, minutes",
+        "of all epochs, with what cached features cost",
         _figure(lambda run: run.training_seconds, decimals(1, 60)),
     ),
-    Column("memory", "peak of the training process, GB (10^9 bytes)", _metric("memory/peak_rss_mb", decimals(2, 1e3))),
-    Column("parameters", "millions", _metric("model/parameters", decimals(2, 1e6))),
+    Column("memory, GB", "peak of the training process, 10^9 bytes", _metric("memory/peak_rss_mb", decimals(2, 1e3))),
+    Column("parameters, millions", "of the saved model", _metric("model/parameters", decimals(2, 1e6))),
     Column(
-        "trained",
-        "millions of parameters that the last stage trains",
+        "trained, millions",
+        "parameters that the last stage trains",
         _metric("model/trainable_parameters", decimals(2, 1e6)),
     ),
-    Column("multiply-adds", "billions an image, forward", _metric("model/macs", decimals(3, 1e9))),
+    Column("multiply-adds, billions", "an image, forward", _metric("model/macs", decimals(3, 1e9))),
     Column("ms an image", "prediction, whole model, raw images", _metric("time/ms_per_image", decimals(1))),
 ]
 
