@@ -58,6 +58,18 @@ def test_the_same_search_finds_its_study_and_draws_on(url: str) -> None:
     assert len(set(drawn)) == 4, "a sampler that starts anew does not repeat itself"
 
 
+@pytest.mark.parametrize("kind", ["TPESampler", "RandomSampler", "CmaEsSampler", "NSGAIISampler"])
+def test_what_is_drawn_hangs_on_the_trials_number_not_on_who_asks(kind: str, tmp_path: Path) -> None:
+    sampler = {"_target_": f"optuna.samplers.{kind}", "seed": 3}
+    alone, shared = (f"sqlite:///{tmp_path / name}" for name in ("alone.db", "shared.db"))
+    with _open(alone, sampler=sampler) as study:
+        expected = [study.ask().params for _ in range(4)]
+    with _open(shared, sampler=sampler) as one, _open(shared, sampler=sampler) as other:
+        drawn = [study.ask().params for study in (one, other, other, one)]
+    assert drawn == expected
+    assert len({tuple(params.values()) for params in drawn}) == 4
+
+
 @pytest.mark.parametrize(
     ("search", "lines"),
     [

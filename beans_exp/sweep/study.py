@@ -14,9 +14,9 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from beans_exp.errors import ConfigError, StoreError
-from beans_exp.optuna_parts import instantiate
 from beans_exp.storages import open_storage, storage_file
 from beans_exp.sweep import space
+from beans_exp.sweep.sampler import make_sampler
 from beans_exp.tracking.resume import host_of, is_dead, this_process
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,6 @@ OWNER, BEAT, RETRIED, FINGERPRINT, ORIGIN = (
     "beans.fingerprint",
     "beans.origin",
 )
-UNSEEDED = ("GridSampler", "QMCSampler", "BruteForceSampler")
-"""Samplers that find their place by themselves; others would draw the same points again after a restart."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +174,7 @@ def open_study(url: str, name: str, search: Search, sampler: Mapping[str, Any]) 
     import sqlalchemy.exc
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    _sampler(sampler, search, 0)  # before anything is written
+    made = make_sampler(sampler, search.space)  # before anything is written
     try:
         with _creation_lock(url):
             storage = open_storage(url)
@@ -187,7 +185,7 @@ def open_study(url: str, name: str, search: Search, sampler: Mapping[str, Any]) 
     except (sqlalchemy.exc.SQLAlchemyError, OSError, ImportError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise StoreError(f"hydra.sweeper.storage: {url} cannot be used ({reason}). Set another one") from error
-    study.sampler = _sampler(sampler, search, len(study.get_trials(deepcopy=False)))
+    study.sampler = made
     return SharedStudy(url, study, search)
 
 
@@ -237,12 +235,3 @@ def _creation_lock(url: str) -> Any:
         return nullcontext()
     file.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(file.with_name(f"{file.name}.creation.lock"))  # Optuna has a journal.lock of its own
-
-
-def _sampler(node: Mapping[str, Any], search: Search, trials: int) -> optuna.samplers.BaseSampler:
-    kind = str(node.get("_target_")).rpartition(".")[2]
-    settled = dict(node)
-    if kind not in UNSEEDED and isinstance(settled.get("seed"), int):
-        settled["seed"] += trials
-    more = {"search_space": space.grid(search.space)} if kind == "GridSampler" else {}
-    return instantiate(settled, "hydra.sweeper.sampler", **more)

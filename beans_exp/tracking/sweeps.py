@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow
-from mlflow.entities import Run
+from mlflow.entities import Run, RunTag
 
 from beans_exp.tracking.outbox import Outbox, Post, new_letters, open_post, write_text
 from beans_exp.tracking.resume import PROCESS, end_run, is_dead, this_process
@@ -152,7 +152,8 @@ def open_parent(uri: str, experiment: str, experiment_id: str | None, sweep_id: 
         client.create_run(experiment_id, tags=tags, run_name=name)
         run = _the_one(client, experiment_id, query, 0.0 if uri.startswith("sqlite:///") else SETTLE_SECONDS)
     client.update_run(run.info.run_id, status="RUNNING")
-    client.set_tag(run.info.run_id, PROCESS, this_process())
+    # Machines that share a search do this at one moment: unlike `set_tag`, a batch is tried again where they collide.
+    client.log_batch(run.info.run_id, tags=[RunTag(PROCESS, this_process())])
     post = open_post(client, uri, experiment, sweep_id, run.info.run_id, folder)
     return Parent(client, uri, experiment_id, run.info.run_id, sweep_id, post, opened)
 
