@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from beans_exp.sweep.study import (
 )
 from beans_exp.tracking.resume import is_dead, this_process
 from beans_exp.trial import Study, can_prune, reporter
+from tests.servers import postgres
 
 SPACE: dict[str, Any] = {"finetune.blocks": IntDistribution(0, 11), "reg.dropout": FloatDistribution(0, 0.5)}
 SEARCH = Search(SPACE, {"data": "noise 1", "objective": "maximize val/accuracy"}, ["maximize"])
@@ -56,6 +58,20 @@ def test_the_same_search_finds_its_study_and_draws_on(url: str) -> None:
                 study.tell(trial, 0.5, TrialState.COMPLETE)
     assert len(study.counted) == 4
     assert len(set(drawn)) == 4, "a sampler that starts anew does not repeat itself"
+
+
+def test_machines_that_find_an_empty_database_at_once_all_open_the_study() -> None:
+    machines = 6
+    ready = threading.Barrier(machines)
+
+    def open_at_once(address: str) -> int:
+        ready.wait()
+        with _open(address) as study:
+            return study.ask().number
+
+    with postgres() as database, ThreadPoolExecutor(machines) as pool:
+        numbers = list(pool.map(open_at_once, [f"{database}/optuna"] * machines))
+    assert sorted(numbers) == list(range(machines))
 
 
 @pytest.mark.parametrize("kind", ["TPESampler", "RandomSampler", "CmaEsSampler", "NSGAIISampler"])

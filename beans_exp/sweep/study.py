@@ -1,6 +1,7 @@
 """The Optuna study of a search: found again, checked, asked and told, and cleared of what dead processes left."""
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ SEARCH = "beans.search"
 """The attribute of a study that tells what it searches."""
 BEAT_SECONDS = 30.0
 WAIT_SECONDS = 0.5
+COLLISIONS, SETTLE_SECONDS = 4, (0.5, 2.0)
+"""How often machines may collide in a database that they make, and how long each waits then."""
 MISSED_BEATS = 10
 """A trial of another machine is taken for dead after so many of our own beats without one of its: clocks may differ."""
 OWNER, BEAT, RETRIED, FINGERPRINT, ORIGIN = (
@@ -177,7 +180,7 @@ def open_study(url: str, name: str, search: Search, sampler: Mapping[str, Any]) 
     made = make_sampler(sampler, search.space)  # before anything is written
     try:
         with _creation_lock(url):
-            storage = open_storage(url)
+            storage = _opened(url)
             _require_same(url, name, search, _known(storage, name))
             directions: Any = search.directions
             study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
@@ -226,6 +229,18 @@ def _require_same(url: str, name: str, search: Search, known: Search | None) -> 
             f"hydra.sweeper.study_name={name}: the study in {url} searches something else:\n  {shown}\n"
             "Leave the name out for a study of its own, or take another one"
         )
+
+
+def _opened(url: str) -> optuna.storages.BaseStorage:
+    """Open the storage; machines that find a database empty at one moment collide in making its tables, so wait."""
+    from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+    for _ in range(COLLISIONS):
+        try:
+            return open_storage(url)
+        except (IntegrityError, ProgrammingError):  # what is there already: a type, a table, a first row
+            time.sleep(random.uniform(*SETTLE_SECONDS))
+    return open_storage(url)
 
 
 def _creation_lock(url: str) -> Any:
