@@ -22,15 +22,19 @@ RESERVED_CORES = ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK")
 
 
 def quiet_libraries() -> None:
-    """Set `VARIABLES`, use `RESERVED_CORES`, keep notes out of the log; call it before the libraries are imported."""
+    """Set `VARIABLES`, and keep the libraries' notes out of the log; call it before they are imported."""
     for name, value in VARIABLES.items():
         os.environ.setdefault(name, value)
-    for name in RESERVED_CORES:
-        if name in os.environ:
-            os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ[name])
     for name in ("absl", "alembic", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that each run traces its own functions
+
+
+def use_reserved_cores() -> None:
+    """Let TensorFlow compute on `RESERVED_CORES`; where a run is trained, for a sweep's jobs inherit its variables."""
+    for name in RESERVED_CORES:
+        if name in os.environ:
+            os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ[name])
 
 
 def preloads(*modules: str) -> Callable[[Task], Task]:

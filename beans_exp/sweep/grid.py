@@ -63,13 +63,14 @@ def compose_grid(loader: ConfigLoader, config: DictConfig, grid: Sequence[list[s
             composed = copy.deepcopy(made[options])
             for key, value in values.items():
                 OmegaConf.update(composed, key, value, merge=True)
-            yield Asked(overrides, to_config(composed))
+            found = to_config(composed)
         except (KeyError, OmegaConfBaseException, ConfigError):
             whole = loader.load_sweep_config(config, overrides)
-            yield Asked(overrides, to_config(whole))
+            found = to_config(whole)
             with open_dict(whole):
                 del whole["hydra"]  # the larger part
             made[options] = whole
+        yield Asked(overrides, found)
 
 
 def _sets_a_value(word: Override) -> bool:
