@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import psutil
 import pytest
 from mlflow.entities import Run
 
+from beans_exp.libraries import RESERVED_CORES, use_reserved_cores
 from tests.conftest import TINY, Program, Started
 from tests.servers import free_port, slurm
 
@@ -64,6 +66,27 @@ def test_a_search_prunes_through_submitit(program: Program) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     _, jobs = _runs()
     assert len(jobs) == 2 and {run.data.tags["beans.status"] for run in jobs} <= {"finished", "pruned"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "threads"),
+    [
+        ({"SLURM_CPUS_PER_TASK": "3"}, "3"),
+        ({"OMP_NUM_THREADS": "1", "SLURM_CPUS_PER_TASK": "3"}, "1"),  # a task of Ray's within a job of Slurm's
+        ({"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "2"}, "2"),
+        ({}, None),
+    ],
+)
+def test_a_job_computes_on_the_cores_that_it_reserved(
+    variables: dict[str, str], threads: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TF_NUM_INTRAOP_THREADS", *RESERVED_CORES):
+        monkeypatch.setenv(name, "")  # put back at the end, whatever is set meanwhile
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    use_reserved_cores()
+    assert os.environ.get("TF_NUM_INTRAOP_THREADS") == threads
 
 
 StartNode = Callable[[], "subprocess.Popen[bytes]"]
