@@ -37,6 +37,8 @@ class State:
     features_costs: dict[str, float]
     arrays: dict[str, list[np.ndarray]]
     """Variables by the `PARTS` that they belong to; `best` are the best weights so far."""
+    head_run: str = ""
+    """The run that trained the head, where that was not trained here."""
 
 
 @dataclass
@@ -103,7 +105,7 @@ class Checkpoints:
         try:
             self._write(facts, state.arrays)
         except OSError as error:
-            log.warning("no checkpoints: %s cannot be written (%s); a killed run would start anew", self.file, error)
+            log.warning("%s cannot be written (%s): what it would keep may be trained again", self.file, error)
             self.works = False
         self.last = time.monotonic()
         self.cost = self.last - started

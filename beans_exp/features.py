@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -32,12 +32,22 @@ from beans_exp.progress import progress
 from beans_exp.schema import Config
 from beans_exp.weights import weights_digest
 
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 """Raised by hand when activations or the files' layout change."""
 BATCH = 32
 """Images computed at once."""
 
+HEAD = "head-{}.npz"
+"""The name of a head that was trained on activations, beside them: `heads`."""
+
 log = logging.getLogger("beans_exp")
+
+
+def features_folder(config: Config) -> Path:
+    """Return the folder of all that is computed once, and make it."""
+    folder = user_path(config.features.dir) if config.features.dir else cache_root(None) / "features"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @dataclass(frozen=True)
@@ -104,8 +114,7 @@ class _Cache:
         self.model = model
         self.config = config
         self.data = data
-        self.root = user_path(config.features.dir) if config.features.dir else cache_root(None) / "features"
-        self.root.mkdir(parents=True, exist_ok=True)
+        self.root = features_folder(config)
         self.weights = weights_digest(config.model)
         self.parts: dict[tuple[Cut, Cut], Callable[[np.ndarray], tf.Tensor]] = {}
 
@@ -206,14 +215,14 @@ class _Cache:
         return order[0], getattr(self.data, part.split), {}
 
     def _evict(self, keep: Path) -> None:
-        """Remove the least recently used entries until the rest fits `features.max_gb`."""
-        entries = sorted(self._entries(), key=lambda folder: folder.stat().st_mtime, reverse=True)
+        """Remove the least recently used entries, and heads, until the rest fits `features.max_gb`."""
+        entries = sorted(self._entries(), key=lambda entry: entry.stat().st_mtime, reverse=True)
         room = self.config.features.max_gb * 1e9
-        for folder in [keep, *(folder for folder in entries if folder != keep)]:
-            room -= (folder / "activations").stat().st_size
-            if room < 0 and folder != keep:
-                log.info("%s makes room in the cache of frozen layers (features.max_gb)", folder.name)
-                shutil.rmtree(folder, ignore_errors=True)
+        for entry in [keep, *(entry for entry in entries if entry != keep)]:
+            room -= (entry / "activations" if entry.is_dir() else entry).stat().st_size
+            if room < 0 and entry != keep:
+                log.info("%s makes room in the cache of frozen layers (features.max_gb)", entry.name)
+                shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
 
-    def _entries(self) -> Iterator[Path]:
-        return (file.parent for file in self.root.glob("*/entry.json"))
+    def _entries(self) -> list[Path]:
+        return [*(file.parent for file in self.root.glob("*/entry.json")), *self.root.glob(HEAD.format("*"))]

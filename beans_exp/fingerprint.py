@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict
+from importlib.metadata import version
 from typing import Any
 
 from beans_exp.data.source import Source
@@ -19,7 +20,17 @@ def fingerprint(config: Config, source: Source) -> str:
     Left out, because they decide nothing: labels, `trainer.test`, `trainer.microbatch`, caches, tracking, paths and
     everything of a launcher. `trainer.precision` must be resolved.
     """
-    text = json.dumps(_deciding(config, source), sort_keys=True)
+    return _hash(_deciding(config, source))
+
+
+def head_fingerprint(config: Config, source: Source) -> str:
+    """Return 16 hex digits for what decides the first stage of `config`, with the libraries that compute it."""
+    software = {name: version(name) for name in ("keras", "tensorflow")}
+    return _hash(_deciding(config, source) | {"finetune": None} | software)
+
+
+def _hash(deciding: dict[str, Any]) -> str:
+    text = json.dumps(deciding, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

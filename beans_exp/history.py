@@ -31,6 +31,8 @@ class History:
     epochs: list[Epoch] = field(default_factory=list)
     features_costs: dict[str, float] = field(default_factory=dict)
     """Seconds that each entry of cached activations cost when it was made."""
+    head_run: str = ""
+    """The run that trained the head, where that was not trained here."""
 
     @property
     def best(self) -> Epoch:

@@ -98,7 +98,7 @@ def _listener(config: Config, tracker: Tracker, folder: Path) -> Callable[[Epoch
         tracker.hear(epoch)
         left = (epochs - epoch.step) * epoch.metrics["time/epoch_seconds"]
         say(folder, Running(int(epoch.metrics["stage"]), epoch.step, epochs, epoch.metrics, left))
-        report(epoch.step, epoch.metrics)
+        report(epoch.step, epoch.metrics, left)
 
     return on_epoch
 

@@ -13,6 +13,7 @@ from beans_exp.data import Data
 from beans_exp.data.batches import ordered_batches, train_batches
 from beans_exp.features import frozen_features
 from beans_exp.fitting import fitted_model
+from beans_exp.heads import KeptHead
 from beans_exp.history import Epoch, History, Stage
 from beans_exp.models import set_trainable, training_graph
 from beans_exp.optimizer import stage_optimizer
@@ -30,10 +31,12 @@ def train(
 ) -> History:
     """Train `model` in place and leave it with the weights of the selected epoch; `on_epoch` hears of each epoch.
 
-    Goes on from the state in `checkpoints`, where one was found, and keeps its own there, the last epoch's at the end.
+    Goes on from the state in `checkpoints`, where one was found, and keeps its own there, the last epoch's at the end;
+    a head that an equal first stage gave is not trained again.
     Raises DivergedError when the loss becomes NaN or infinite.
     """
-    state = checkpoints.take() if checkpoints else None
+    head = KeptHead.of(config, data)
+    state = (checkpoints.take() if checkpoints else None) or (head.read(model) if head else None)
     history = History(config.trainer.select)
     watch = EpochWatch(model, history, on_epoch, checkpoints)
     if state is not None:
@@ -44,6 +47,8 @@ def train(
         if not watch.begin_stage(stage, config.trainer.patience):
             continue
         fit_stage(model, data, config, stage, watch, state if state and state.stage == stage.number else None)
+        if stage.number == 1 and head:
+            head.keep(model, watch.state(), checkpoints.run_id if checkpoints else "")
     watch.keep_last()
     if watch.best_weights is not None:
         model.set_weights(watch.best_weights)
@@ -83,6 +88,7 @@ def fit_stage(
         metrics=["accuracy", keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy")],
         jit_compile=False,  # XLA was measured to be slower than plain TensorFlow on CPUs
     )
+    fitted.optimizer.build(fitted.trainable_variables)  # within the first step it would be traced
     if state is not None:
         set_variables(model, fitted, state)
     fitted.fit(
@@ -99,7 +105,6 @@ def fit_stage(
 
 def set_variables(model: keras.Model, fitted: keras.Model, state: State) -> None:
     """Put the values in `state` into the variables of a stage that was just compiled."""
-    fitted.optimizer.build(fitted.trainable_variables)
     for name, found in variables(model, fitted).items():
         for variable, value in zip(found, state.arrays[name], strict=True):
             variable.assign(value)

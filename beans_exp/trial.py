@@ -32,7 +32,7 @@ class Study:
     pruner: dict[str, Any] | None
     """A class path under `_target_`, and its arguments; None: nothing is pruned."""
     seconds: float | None
-    """Training longer than that is pruned."""
+    """Training that takes longer, or will by the pace of its epochs, is pruned."""
 
     def dumps(self) -> str:
         return json.dumps(asdict(self))
@@ -42,7 +42,8 @@ class Study:
         return cls(**json.loads(text))
 
 
-Report = Callable[[int, dict[str, float]], None]
+Report = Callable[[int, dict[str, float], float], None]
+"""Hears of an epoch: its step, its metrics, and the seconds that the epochs after it take at its pace."""
 
 
 def can_prune(config: Config) -> bool:
@@ -52,24 +53,42 @@ def can_prune(config: Config) -> bool:
 
 
 def reporter(config: Config) -> Report:
-    """Return what tells the study of an epoch (its step and metrics), and raises PrunedError where it is the last."""
+    """Return what tells the study of an epoch, and raises PrunedError where it is the last."""
     if config.sweep.study is None:
-        return lambda step, metrics: None
+        return lambda step, metrics, left: None
     study = Study.loads(config.sweep.study)
     trial = _open_trial(study) if study.pruner else None
     best = _best_so_far(config)
-    started = time.monotonic()
+    takes = _expected_seconds()
 
-    def report(step: int, metrics: dict[str, float]) -> None:
+    def report(step: int, metrics: dict[str, float], left: float) -> None:
         if trial is not None and can_prune(config):
             if step not in trial.storage.get_trial(study.trial_id).intermediate_values:
                 trial.report(best(metrics), step)
             if trial.should_prune():
                 raise PrunedError(f"pruned after epoch {step}: trials of its age do better")
-        if study.seconds is not None and time.monotonic() - started > study.seconds:
-            raise PrunedError(f"pruned after epoch {step}: it takes longer than {study.seconds:g} seconds")
+        expected = takes(metrics["stage"], left)
+        if study.seconds is not None and expected > study.seconds:
+            limit = f"hydra.sweeper.trial_seconds={study.seconds:g}"
+            raise PrunedError(f"pruned after epoch {step}: training takes {expected:.0f} seconds ({limit})")
 
     return report
+
+
+def _expected_seconds() -> Callable[[float, float], float]:
+    """What tells how long training takes, of an epoch's stage and the seconds left at its pace.
+
+    A stage's first epoch shows no pace, since it builds what the others run: after it, what has passed counts alone.
+    """
+    started = time.monotonic()
+    stages: list[float] = []
+
+    def expected(stage: float, left: float) -> float:
+        has_pace = stage in stages
+        stages.append(stage)
+        return time.monotonic() - started + (left if has_pace else 0)
+
+    return expected
 
 
 def _open_trial(study: Study) -> "optuna.Trial":

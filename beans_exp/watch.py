@@ -46,6 +46,7 @@ class EpochWatch(keras.callbacks.Callback):
         self.found = state
         self.history.epochs += [Epoch(step, metrics) for step, metrics in enumerate(state.epochs, start=1)]
         self.history.features_costs |= state.features_costs
+        self.history.head_run = state.head_run
         self.best_weights = state.arrays["best"] or None
         for variable, value in zip(self.trained.variables, state.arrays["model"], strict=True):
             variable.assign(value)
@@ -102,13 +103,17 @@ class EpochWatch(keras.callbacks.Callback):
         if self.checkpoints and self.unkept:
             self._keep()
 
-    def _keep(self) -> None:
+    def state(self) -> State:
+        """Where training stands after the last epoch."""
         arrays = {name: [np.asarray(variable) for variable in part] for name, part in self._variables().items()}
         epochs = [epoch.metrics for epoch in self.history.epochs]
         arrays["best"] = self.best_weights or []
-        costs = self.history.features_costs
+        costs, head_run = self.history.features_costs, self.history.head_run
+        return State(self.stage.number, self.stage_best, self.stalled, epochs, costs, arrays, head_run)
+
+    def _keep(self) -> None:
         assert self.checkpoints
-        self.checkpoints.save(State(self.stage.number, self.stage_best, self.stalled, epochs, costs, arrays))
+        self.checkpoints.save(self.state())
         self.unkept = False
 
     def _variables(self) -> dict[str, list]:

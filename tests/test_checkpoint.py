@@ -60,6 +60,8 @@ def _same(ours: History, theirs: History) -> bool:
 
 def _resumes(config: Config, data: Data, after: int) -> None:
     weights, history = _trained(config, data)
+    for head in Path("features").glob("head-*.npz"):
+        head.unlink()  # else stage 1 is not trained again
     file = Path("checkpoint.npz")
     _interrupted(config, data, after, file)
     found = Checkpoints.read(file, "mark")

@@ -97,7 +97,7 @@ def test_pruned_trials_are_told_apart_and_a_search_of_them_alone_fails(program: 
     words = [*SEARCH, "trainer.epochs=50", "reg.l2=interval(0,0.1)", "hydra.sweeper.n_trials=1"]
     ended = program(*words, "hydra.sweeper.trial_seconds=1e-6")
     assert ended.returncode == 1
-    assert "pruned after epoch 1: it takes longer than 1e-06 seconds" in ended.stdout
+    assert "(hydra.sweeper.trial_seconds=1e-06)" in ended.stdout
     assert "no trial completed" in ended.stdout
     (run,) = _children()
     assert (run.data.tags["beans.status"], run.info.status) == ("pruned", "KILLED")

@@ -235,7 +235,7 @@ def test_a_trial_below_the_median_ends_after_its_epoch(url: str) -> None:
     trial = _with_good_trials(url).ask(SPACE)
     report = reporter(_config(url, trial))
     with pytest.raises(PrunedError, match="pruned after epoch 1"):
-        report(1, {"val/accuracy": 0.1})
+        report(1, {"val/accuracy": 0.1, "stage": 1}, 0)
     seen = optuna.load_study(study_name="name", storage=url).trials[-1]
     assert seen.intermediate_values == {1: 0.1}
 
@@ -243,8 +243,8 @@ def test_a_trial_below_the_median_ends_after_its_epoch(url: str) -> None:
 def test_the_best_epoch_so_far_counts_where_it_is_kept(url: str) -> None:
     trial = _with_good_trials(url).ask(SPACE)
     report = reporter(_config(url, trial, select="best"))
-    report(1, {"val/accuracy": 0.9})
-    report(2, {"val/accuracy": 0.1})
+    report(1, {"val/accuracy": 0.9, "stage": 1}, 0)
+    report(2, {"val/accuracy": 0.1, "stage": 1}, 0)
     assert optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values == {1: 0.9, 2: 0.9}
 
 
@@ -252,19 +252,29 @@ def test_a_resumed_run_reports_no_epoch_twice(url: str) -> None:
     trial = _with_good_trials(url).ask(SPACE)
     for _ in range(2):
         report = reporter(_config(url, trial))
-        report(1, {"val/accuracy": 0.9})
+        report(1, {"val/accuracy": 0.9, "stage": 1}, 0)
     assert optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values == {1: 0.9}
 
 
-def test_a_trial_that_costs_too_much_is_pruned(url: str) -> None:
+def test_a_trial_that_takes_too_long_is_pruned(url: str) -> None:
     trial = _with_good_trials(url).ask(SPACE)
     report = reporter(_config(url, trial, pruner=None, seconds=1e-9))
-    with pytest.raises(PrunedError, match="longer than 1e-09 seconds"):
-        report(1, {"val/accuracy": 0.9})
+    with pytest.raises(PrunedError, match=r"training takes 0 seconds \(hydra.sweeper.trial_seconds=1e-09\)"):
+        report(1, {"val/accuracy": 0.9, "stage": 1}, 0)
+
+
+def test_a_trial_that_would_take_too_long_is_pruned_when_its_pace_shows(url: str) -> None:
+    trial = _with_good_trials(url).ask(SPACE)
+    report = reporter(_config(url, trial, pruner=None, seconds=300))
+    report(1, {"val/accuracy": 0.9, "stage": 1}, 900)
+    report(2, {"val/accuracy": 0.9, "stage": 1}, 200)
+    report(3, {"val/accuracy": 0.9, "stage": 2}, 900)
+    with pytest.raises(PrunedError, match="pruned after epoch 4: training takes 500 seconds"):
+        report(4, {"val/accuracy": 0.9, "stage": 2}, 500)
 
 
 def test_without_a_study_nothing_is_reported() -> None:
-    reporter(Config())(1, {})
+    reporter(Config())(1, {}, 0)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,11 @@ def savable_model(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, model.output, name=model.name)
 
 
+def head_layers(model: keras.Model) -> list[keras.Layer]:
+    """The layers of a pre-trained `model` that its first stage trains."""
+    return inception.head_layers(model)
+
+
 def set_trainable(model: keras.Model, config: Config, blocks: int) -> None:
     """Make trainable what a stage trains: the head and the top `blocks` blocks of a pre-trained base, else all."""
     if config.model.pretrained:

@@ -8,6 +8,7 @@ import keras
 from keras import layers
 
 from beans_exp.errors import DataError
+from beans_exp.models.folding import fold_batch_norm
 from beans_exp.models.gradients import speed_up_kernel_gradients
 from beans_exp.models.graph import Graph
 from beans_exp.paths import user_path
@@ -53,12 +54,13 @@ def savable(model: keras.Model) -> keras.Model:
     """Return `model` on the same layers, made of Keras' own classes alone, so that it loads without this project."""
     base = model.get_layer("base")
     x = keras.Model(base.input, base.output, name="base")(model.get_layer("rescaling").output, training=False)
-    for layer in _head_layers(model):
+    for layer in head_layers(model):
         x = layer(x)
     return keras.Model(model.inputs, x, name=model.name)
 
 
-def _head_layers(model: keras.Model) -> list[keras.Layer]:
+def head_layers(model: keras.Model) -> list[keras.Layer]:
+    """The layers on the base, in order."""
     return [layer for layer in model.layers if layer.name in HEAD]
 
 
@@ -77,6 +79,8 @@ def _base(model: ModelConfig, size: int) -> keras.Model:
         reason = str(error).strip().splitlines()[0][:200]
         raise DataError(f"model.weights: {weights} does not fit Inception-v3 ({reason}). {WAY_OUT}") from error
     speed_up_kernel_gradients(whole)
+    if model.pretrained:
+        fold_batch_norm(whole)
     kind = InferenceModel if model.pretrained else keras.Model
     return kind(inputs=whole.input, outputs=whole.get_layer(model.top_block).output, name="base")
 
@@ -159,7 +163,7 @@ def graph_above(model: keras.Model, cut: Cut, reg: RegConfig, auxiliary: bool) -
         outputs = [base.output, base.get_layer(AUX_BLOCK).output] if auxiliary else [base.output]
         x, *taps = _part(base, cut, outputs)(x)
         others = [_auxiliary(tap, model.output.shape[-1], reg) for tap in taps]
-    for layer in _head_layers(model):
+    for layer in head_layers(model):
         if cut.name != "pooling" or layer.name != "pooling":
             x = layer(x)
     return Graph(inputs, x, others)
