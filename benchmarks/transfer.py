@@ -306,7 +306,7 @@ def run_side(options: argparse.Namespace, folder: Path, precision: str) -> tuple
     words += [f"data.image_size={options.image_size}", f"trainer.epochs={options.head_epochs}", "seed=0"]
     words += [f"finetune.epochs={options.tune_epochs}", f"finetune.learning_rate={TUNE_RATE}"]
     words += [f"trainer.learning_rate={HEAD_RATE}", f"trainer.batch_size={BATCH_SIZE}"]
-    words += [f"trainer.precision={precision}", f"features.dir='{cache}'", "if_exists=rerun"]
+    words += [f"trainer.precision={precision}", f"features.dir='{cache}'"]
     words += [f"tracking.experiment={EXPERIMENT}"]
     process = run_process(["-m", "beans_exp", "-m", *words], folder)
     size = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file())
@@ -322,7 +322,7 @@ def read_runs(folder: Path) -> dict[str, Any]:
         client = mlflow.MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
         found = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
         runs = {run.data.params["finetune.name"]: run for run in found if run.data.params}
-        stages = [stage for row in ROWS for stage in read_stages(client, runs[row].info.run_id, row)]
+        stages = [stage for row in ROWS for stage in read_stages(client, runs[row], row)]
     metrics = {row: runs[row].data.metrics for row in ROWS}
     return {
         "stages": stages,
@@ -334,12 +334,15 @@ def read_runs(folder: Path) -> dict[str, Any]:
     }
 
 
-def read_stages(client: Any, run: str, row: str) -> list[Stage]:
-    numbers = {point.step: int(point.value) for point in client.get_metric_history(run, "stage")}
+def read_stages(client: Any, run: Any, row: str) -> list[Stage]:
+    """The stages that `run` trained itself: the epochs of a head that it took are another run's."""
+    numbers = {point.step: int(point.value) for point in client.get_metric_history(run.info.run_id, "stage")}
+    points = client.get_metric_history(run.info.run_id, "time/epoch_seconds")
     seconds: dict[int, list[float]] = defaultdict(list)
-    for point in sorted(client.get_metric_history(run, "time/epoch_seconds"), key=lambda point: point.step):
+    for point in sorted(points, key=lambda point: point.step):
         seconds[numbers[point.step]].append(point.value)
-    return [Stage(row, number, values) for number, values in sorted(seconds.items())]
+    taken = {1} if "beans.head_run" in run.data.tags else set()
+    return [Stage(row, number, values) for number, values in sorted(seconds.items()) if number not in taken]
 
 
 def train_plain(notebook: bool, head_epochs: int, tune_epochs: int) -> dict[str, Any]:
