@@ -11,9 +11,11 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import BinaryIO
 
 import keras
 import numpy as np
@@ -107,6 +109,19 @@ class _Entry:
     """Seconds by the name of each entry that was computed for this one, its own included."""
 
 
+@dataclass
+class _Written:
+    """A file of activations while it is written."""
+
+    file: BinaryIO
+    checksum: int = 0
+
+    def add(self, activations: tf.Tensor) -> None:
+        content = memoryview(tf.bitcast(activations, tf.uint8))  # `numpy()` would copy
+        self.checksum = zlib.crc32(content, self.checksum)
+        self.file.write(content)
+
+
 class _Cache:
     """The activations of one base on one data set."""
 
@@ -117,6 +132,8 @@ class _Cache:
         self.root = features_folder(config)
         self.weights = weights_digest(config.model)
         self.parts: dict[tuple[Cut, Cut], Callable[[np.ndarray], tf.Tensor]] = {}
+        self.whole: set[Path] = set()
+        """Entries that were found whole, or written, by this process: their checksums are not computed again."""
 
     def activations(self, part: Part, cut: Cut) -> tuple[Split, dict[str, float]]:
         """Return `part` at `cut` and its costs; to compute it, the lower cuts that the sweep needs come first."""
@@ -151,12 +168,13 @@ class _Cache:
         try:
             entry = _Entry(**json.loads((folder / "entry.json").read_text()))
             array = np.memmap(folder / "activations", np.dtype(entry.dtype), "r", shape=tuple(entry.shape))
-            if zlib.crc32(array.view(np.uint8).data) != entry.checksum:
+            if folder not in self.whole and zlib.crc32(array.view(np.uint8).data) != entry.checksum:
                 raise ValueError("its checksum differs")
         except (OSError, ValueError, TypeError) as error:
             log.warning("%s is damaged (%s): computed again", folder, error)
             shutil.rmtree(folder, ignore_errors=True)
             return None
+        self.whole.add(folder)
         os.utime(folder)
         found = Split(array, getattr(self.data, part.split).labels)
         found.release()
@@ -173,6 +191,7 @@ class _Cache:
             try:
                 self._write(part, cut, unfinished)
                 unfinished.rename(folder)
+                self.whole.add(folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
         self._evict(keep=folder)
@@ -185,19 +204,21 @@ class _Cache:
         started = time.perf_counter()
         below, images, costs = self._nearest(part, cut)
         lower = self._lower(below, cut)
-        checksum, count, sample = 0, 0, np.empty(0)
         batches = ordered_batches(images, BATCH)
         title = f"frozen layers: {part.name} images to {cut.name}"
-        with (folder / "activations").open("wb") as file:
+        with (folder / "activations").open("wb") as file, ThreadPoolExecutor(1) as writer:
+            written = _Written(file)
+            writing: Future[None] | None = None
             for batch, _ in progress(batches, title, len(images) // BATCH + 1):
                 batch = in_version(batch.numpy(), part.version) if below.name == "image" else batch
-                sample = np.ascontiguousarray(lower(batch))
-                content = sample.view(np.uint8).data
-                checksum = zlib.crc32(content, checksum)
-                file.write(content)
-                count += len(sample)
+                sample = lower(batch)
+                if writing:
+                    writing.result()
+                writing = writer.submit(written.add, sample)  # while the next batch is computed
+            if writing:
+                writing.result()
         costs |= {self._folder(part, cut).name: time.perf_counter() - started}
-        entry = _Entry([count, *sample.shape[1:]], sample.dtype.name, checksum, costs)
+        entry = _Entry([len(images), *sample.shape[1:]], sample.dtype.name, written.checksum, costs)
         (folder / "entry.json").write_text(json.dumps(asdict(entry)))
 
     def _lower(self, below: Cut, cut: Cut) -> Callable[[np.ndarray], tf.Tensor]:

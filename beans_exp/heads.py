@@ -7,6 +7,7 @@ end, without the frozen base, and is named by what decides it.
 import logging
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,12 +36,15 @@ class KeptHead:
 
     @classmethod
     def of(cls, config: Config, data: Data) -> "KeptHead | None":
-        """Return it for a run whose first stage trains a head alone; None for others, and with `features.cache=off`."""
+        """Return it for a run whose first stage trains a head alone; None for others, and where nothing is cached."""
         if not (config.model.pretrained and config.trainer.epochs) or config.features.cache == "off":
             return None
         fingerprint = head_fingerprint(config, data.source)
         wanted = config.finetune.blocks > 0 and config.if_exists != "rerun"
-        return cls(features_folder(config) / HEAD.format(fingerprint), fingerprint, wanted)
+        try:
+            return cls(features_folder(config) / HEAD.format(fingerprint), fingerprint, wanted)
+        except OSError:  # a warning of `features`
+            return None
 
     def read(self, model: keras.Model) -> State | None:
         """Return where `model` stands with this head, as after its own first stage; None where it has to be trained."""
@@ -50,7 +54,8 @@ class KeptHead:
         state = kept.take()
         if state is None:
             return None
-        os.utime(self.file)  # the most recently used
+        with suppress(OSError):  # another process makes room at this moment
+            os.utime(self.file)  # the most recently used
         log.info("the head of run %s is taken: its first stage was the same", kept.run_id)
         last, best = state.arrays["model"], state.arrays["best"]
         whole = {"model": _with_base(model, model.variables, last), "best": _with_base(model, model.weights, best)}
@@ -60,8 +65,11 @@ class KeptHead:
         """Write the head in `state`, where `model` stands at the end of the first stage of `run_id`."""
         last, best = state.arrays["model"], state.arrays["best"]
         head = {"model": _head_of(model, model.variables, last), "best": _head_of(model, model.weights, best)}
-        with FileLock(f"{self.file}.lock"):
-            Checkpoints(self.file, self.fingerprint, run_id).save(replace(state, arrays=head))
+        try:
+            with FileLock(f"{self.file}.lock"):
+                Checkpoints(self.file, self.fingerprint, run_id).save(replace(state, arrays=head))
+        except OSError as error:
+            log.warning("the head is not kept (%s): each run trains its own", error)
 
 
 def _in_head(model: keras.Model, variables: Iterable[keras.Variable]) -> list[bool]:

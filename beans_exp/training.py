@@ -48,7 +48,7 @@ def train(
             continue
         fit_stage(model, data, config, stage, watch, state if state and state.stage == stage.number else None)
         if stage.number == 1 and head:
-            head.keep(model, watch.state(), checkpoints.run_id if checkpoints else "")
+            head.keep(model, watch.state(["model"]), checkpoints.run_id if checkpoints else "")
     watch.keep_last()
     if watch.best_weights is not None:
         model.set_weights(watch.best_weights)

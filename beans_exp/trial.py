@@ -1,10 +1,11 @@
 """A run's side of a search: it reports its objective to the study after each epoch, and ends when it is pruned.
 
-The study is reached through its storage alone, so that any launcher will do, on any machine.
+A run is judged in its last stage, from that stage's second epoch on: a head's stage is the same for every depth, and a
+first epoch shows the learning rate, not where it leads. The study is reached through its storage alone, so that any
+launcher will do, on any machine.
 """
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ class Study:
     pruner: dict[str, Any] | None
     """A class path under `_target_`, and its arguments; None: nothing is pruned."""
     seconds: float | None
-    """Training that takes longer, or will by the pace of its epochs, is pruned."""
+    """A trial whose epochs take longer in sum, or will at their pace, is pruned."""
 
     def dumps(self) -> str:
         return json.dumps(asdict(self))
@@ -57,38 +58,29 @@ def reporter(config: Config) -> Report:
     if config.sweep.study is None:
         return lambda step, metrics, left: None
     study = Study.loads(config.sweep.study)
-    trial = _open_trial(study) if study.pruner else None
+    trial = _open_trial(study) if study.pruner and can_prune(config) else None
     best = _best_so_far(config)
-    takes = _expected_seconds()
+    last_stage = 2 if config.finetune.blocks else 1
+    stages: list[float] = []
+    seconds = 0.0
 
     def report(step: int, metrics: dict[str, float], left: float) -> None:
-        if trial is not None and can_prune(config):
+        nonlocal seconds
+        is_first = metrics["stage"] not in stages
+        stages.append(metrics["stage"])
+        value = best(metrics)
+        if trial is not None and metrics["stage"] == last_stage:
             if step not in trial.storage.get_trial(study.trial_id).intermediate_values:
-                trial.report(best(metrics), step)
-            if trial.should_prune():
+                trial.report(value, step)
+            if not is_first and trial.should_prune():
                 raise PrunedError(f"pruned after epoch {step}: trials of its age do better")
-        expected = takes(metrics["stage"], left)
+        seconds += metrics["time/epoch_seconds"]
+        expected = seconds + (0 if is_first else left)  # the first one's time shows no pace: it builds what others run
         if study.seconds is not None and expected > study.seconds:
             limit = f"hydra.sweeper.trial_seconds={study.seconds:g}"
-            raise PrunedError(f"pruned after epoch {step}: training takes {expected:.0f} seconds ({limit})")
+            raise PrunedError(f"pruned after epoch {step}: its epochs take {expected:.0f} seconds ({limit})")
 
     return report
-
-
-def _expected_seconds() -> Callable[[float, float], float]:
-    """What tells how long training takes, of an epoch's stage and the seconds left at its pace.
-
-    A stage's first epoch shows no pace, since it builds what the others run: after it, what has passed counts alone.
-    """
-    started = time.monotonic()
-    stages: list[float] = []
-
-    def expected(stage: float, left: float) -> float:
-        has_pace = stage in stages
-        stages.append(stage)
-        return time.monotonic() - started + (left if has_pace else 0)
-
-    return expected
 
 
 def _open_trial(study: Study) -> "optuna.Trial":

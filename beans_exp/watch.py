@@ -2,12 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 
-from beans_exp.checkpoint import Checkpoints, State
+from beans_exp.checkpoint import PARTS, Checkpoints, State
 from beans_exp.errors import DivergedError
 from beans_exp.history import Epoch, History, Stage
 
@@ -99,21 +99,22 @@ class EpochWatch(keras.callbacks.Callback):
             self._keep()
 
     def keep_last(self) -> None:
-        """Keep the last epoch's state, from which the run can be tested and saved again."""
+        """Keep the last epoch's state, from which the run can be tested and saved again; no optimizer goes on."""
         if self.checkpoints and self.unkept:
-            self._keep()
+            self._keep(["model"])
 
-    def state(self) -> State:
-        """Where training stands after the last epoch."""
-        arrays = {name: [np.asarray(variable) for variable in part] for name, part in self._variables().items()}
+    def state(self, parts: Sequence[str] = PARTS) -> State:
+        """Where training stands after the last epoch; of the variables, those that belong to `parts`."""
+        found = {name: variables for name, variables in self._variables().items() if name in parts}
+        arrays = {name: [np.asarray(variable) for variable in found.get(name, [])] for name in PARTS}
         epochs = [epoch.metrics for epoch in self.history.epochs]
         arrays["best"] = self.best_weights or []
         costs, head_run = self.history.features_costs, self.history.head_run
         return State(self.stage.number, self.stage_best, self.stalled, epochs, costs, arrays, head_run)
 
-    def _keep(self) -> None:
+    def _keep(self, parts: Sequence[str] = PARTS) -> None:
         assert self.checkpoints
-        self.checkpoints.save(self.state())
+        self.checkpoints.save(self.state(parts))
         self.unkept = False
 
     def _variables(self) -> dict[str, list]:

@@ -1,4 +1,4 @@
-"""The kernel gradients of Inception-v3's convolutions: TensorFlow's own, and as matrix products.
+"""The kernel gradients of Inception-v3's convolutions: TensorFlow's own, as matrix products, on transposed images.
 
 Every convolution above `mixed4` at stride 1, batches of 64, the best of four: what `models/gradients.py` decides by the
 CPU's flags is looked at here. GFLOP/s of each, then the seconds of all of them, the forward pass beside.
@@ -12,6 +12,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 from benchmarks.overhead import ENVIRONMENT, machine
 
@@ -20,20 +21,21 @@ os.environ.update(ENVIRONMENT | os.environ)
 import keras
 import tensorflow as tf
 
-from beans_exp.models.gradients import is_plain, kernel_gradient
+from beans_exp.models.gradients import by_products, by_transposing, is_plain, own
 
 BATCH = 64
 Shape = tuple[int, int, int, tuple[int, int]]
 
 
 def main() -> None:
-    """Time both, and print them shape by shape."""
+    """Time all, and print them shape by shape."""
     total: Counter[str] = Counter()
     for (size, before, after, kernel), count in sorted(shapes().items()):
         images, output = tf.random.normal((BATCH, size, size, before)), tf.random.normal((BATCH, size, size, after))
         weights = tf.random.normal((*kernel, before, after))
-        ways = {"forward": forward, "own": own, "product": product}
-        seconds = {name: best(op, images, output, weights) for name, op in ways.items()}
+        ways = {"own": own, "product": by_products, "transposed": by_transposing}
+        seconds = {"forward": best(partial(tf.nn.conv2d, strides=1, padding="SAME"), images, weights)}
+        seconds |= {name: best(partial(op, shape=weights.shape), images, output) for name, op in ways.items()}
         work = 2 * BATCH * size * size * before * after * kernel[0] * kernel[1] / 1e9
         rates = ", ".join(f"{name} {work / value:.0f}" for name, value in seconds.items())
         print(f"{size:2d} {before:4d} -> {after:3d} {kernel} x{count:2d}: {rates} GFLOP/s", flush=True)
@@ -48,20 +50,6 @@ def shapes() -> Counter[Shape]:
     above = base.layers[base.layers.index(base.get_layer("mixed4")) :]
     found = [layer for layer in above if isinstance(layer, keras.layers.Conv2D) and is_plain(layer)]
     return Counter((layer.input.shape[1], layer.input.shape[3], layer.filters, layer.kernel_size) for layer in found)
-
-
-def forward(images: tf.Tensor, output: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    return tf.nn.conv2d(images, weights, 1, "SAME")
-
-
-def product(images: tf.Tensor, output: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    return kernel_gradient(images, output, weights.shape)
-
-
-def own(images: tf.Tensor, output: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    return tf.raw_ops.Conv2DBackpropFilter(
-        input=images, filter_sizes=weights.shape, out_backprop=output, strides=[1, 1, 1, 1], padding="SAME"
-    )
 
 
 def best(op: Callable[..., tf.Tensor], *tensors: tf.Tensor) -> float:

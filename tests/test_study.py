@@ -17,7 +17,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from beans_exp.errors import ConfigError, PrunedError, StoreError
-from beans_exp.schema import Config, ObjectiveConfig, SweepConfig, TrainerConfig
+from beans_exp.schema import Config, FinetuneConfig, ObjectiveConfig, SweepConfig, TrainerConfig
 from beans_exp.storages import absolute_storage
 from beans_exp.sweep.study import (
     BEAT,
@@ -231,20 +231,34 @@ def _with_good_trials(url: str) -> optuna.Study:
     return study.study
 
 
-def test_a_trial_below_the_median_ends_after_its_epoch(url: str) -> None:
+def _epoch(accuracy: float, stage: int = 1, seconds: float = 1) -> dict[str, float]:
+    return {"val/accuracy": accuracy, "stage": stage, "time/epoch_seconds": seconds}
+
+
+def test_a_trial_below_the_median_ends_after_its_second_epoch(url: str) -> None:
     trial = _with_good_trials(url).ask(SPACE)
     report = reporter(_config(url, trial))
-    with pytest.raises(PrunedError, match="pruned after epoch 1"):
-        report(1, {"val/accuracy": 0.1, "stage": 1}, 0)
+    report(1, _epoch(0.1), 0)
+    with pytest.raises(PrunedError, match="pruned after epoch 2"):
+        report(2, _epoch(0.1), 0)
     seen = optuna.load_study(study_name="name", storage=url).trials[-1]
-    assert seen.intermediate_values == {1: 0.1}
+    assert seen.intermediate_values == {1: 0.1, 2: 0.1}
+
+
+def test_a_trial_that_tunes_is_not_judged_by_its_head(url: str) -> None:
+    trial = _with_good_trials(url).ask(SPACE)
+    report = reporter(replace(_config(url, trial), finetune=FinetuneConfig(blocks=2)))
+    report(1, _epoch(0.1), 0)
+    report(2, _epoch(0.1), 0)
+    report(3, _epoch(0.9, stage=2), 0)
+    assert optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values == {3: 0.9}
 
 
 def test_the_best_epoch_so_far_counts_where_it_is_kept(url: str) -> None:
     trial = _with_good_trials(url).ask(SPACE)
     report = reporter(_config(url, trial, select="best"))
-    report(1, {"val/accuracy": 0.9, "stage": 1}, 0)
-    report(2, {"val/accuracy": 0.1, "stage": 1}, 0)
+    report(1, _epoch(0.9), 0)
+    report(2, _epoch(0.1), 0)
     assert optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values == {1: 0.9, 2: 0.9}
 
 
@@ -252,25 +266,25 @@ def test_a_resumed_run_reports_no_epoch_twice(url: str) -> None:
     trial = _with_good_trials(url).ask(SPACE)
     for _ in range(2):
         report = reporter(_config(url, trial))
-        report(1, {"val/accuracy": 0.9, "stage": 1}, 0)
+        report(1, _epoch(0.9), 0)
     assert optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values == {1: 0.9}
 
 
 def test_a_trial_that_takes_too_long_is_pruned(url: str) -> None:
     trial = _with_good_trials(url).ask(SPACE)
-    report = reporter(_config(url, trial, pruner=None, seconds=1e-9))
-    with pytest.raises(PrunedError, match=r"training takes 0 seconds \(hydra.sweeper.trial_seconds=1e-09\)"):
-        report(1, {"val/accuracy": 0.9, "stage": 1}, 0)
+    report = reporter(_config(url, trial, pruner=None, seconds=300))
+    with pytest.raises(PrunedError, match=r"its epochs take 301 seconds \(hydra.sweeper.trial_seconds=300\)"):
+        report(1, _epoch(0.9, seconds=301), 0)
 
 
 def test_a_trial_that_would_take_too_long_is_pruned_when_its_pace_shows(url: str) -> None:
     trial = _with_good_trials(url).ask(SPACE)
     report = reporter(_config(url, trial, pruner=None, seconds=300))
-    report(1, {"val/accuracy": 0.9, "stage": 1}, 900)
-    report(2, {"val/accuracy": 0.9, "stage": 1}, 200)
-    report(3, {"val/accuracy": 0.9, "stage": 2}, 900)
-    with pytest.raises(PrunedError, match="pruned after epoch 4: training takes 500 seconds"):
-        report(4, {"val/accuracy": 0.9, "stage": 2}, 500)
+    report(1, _epoch(0.9), 900)
+    report(2, _epoch(0.9), 200)
+    report(3, _epoch(0.9, stage=2), 900)
+    with pytest.raises(PrunedError, match="pruned after epoch 4: its epochs take 504 seconds"):
+        report(4, _epoch(0.9, stage=2), 500)
 
 
 def test_without_a_study_nothing_is_reported() -> None:
