@@ -52,6 +52,26 @@ def features_folder(config: Config) -> Path:
     return folder
 
 
+def make_room(root: Path, max_gb: float, keep: Path) -> None:
+    """Remove the least recently used entries and heads of the folder `root`, but for `keep`, until it fits `max_gb`."""
+    entries = [*(file.parent for file in root.glob("*/entry.json")), *root.glob(HEAD.format("*"))]
+    found = {entry: size for entry in entries if (size := _size_and_use(entry))}
+    room = max_gb * 1e9
+    for entry in sorted(found, key=lambda entry: (entry == keep, found[entry][1]), reverse=True):
+        room -= found[entry][0]
+        if room < 0 and entry != keep:
+            log.info("%s makes room in the cache of frozen layers (features.max_gb)", entry.name)
+            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+
+
+def _size_and_use(entry: Path) -> tuple[int, float] | None:
+    """The bytes of an entry and when it was used last, or None where another process has just removed it."""
+    try:
+        return (entry / "activations" if entry.is_dir() else entry).stat().st_size, entry.stat().st_mtime
+    except FileNotFoundError:
+        return None
+
+
 @dataclass(frozen=True)
 class Features:
     """Activations at a cut in place of images, and what each entry that they rest on cost, in seconds, when made."""
@@ -133,7 +153,7 @@ class _Cache:
         self.weights = weights_digest(config.model)
         self.parts: dict[tuple[Cut, Cut], Callable[[np.ndarray], tf.Tensor]] = {}
         self.whole: set[Path] = set()
-        """Entries that were found whole, or written, by this process: their checksums are not computed again."""
+        """Entries that were found whole, or written, in this stage: their checksums are not computed again."""
 
     def activations(self, part: Part, cut: Cut) -> tuple[Split, dict[str, float]]:
         """Return `part` at `cut` and its costs; to compute it, the lower cuts that the sweep needs come first."""
@@ -194,7 +214,7 @@ class _Cache:
                 self.whole.add(folder)
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
-        self._evict(keep=folder)
+        make_room(self.root, self.config.features.max_gb, keep=folder)
         found = self._load(part, cut)
         if found is None:
             raise OSError(f"{folder} cannot be read back")
@@ -234,16 +254,3 @@ class _Cache:
             if (found := self._load(part, lower)) is not None:
                 return lower, *found
         return order[0], getattr(self.data, part.split), {}
-
-    def _evict(self, keep: Path) -> None:
-        """Remove the least recently used entries, and heads, until the rest fits `features.max_gb`."""
-        entries = sorted(self._entries(), key=lambda entry: entry.stat().st_mtime, reverse=True)
-        room = self.config.features.max_gb * 1e9
-        for entry in [keep, *(entry for entry in entries if entry != keep)]:
-            room -= (entry / "activations" if entry.is_dir() else entry).stat().st_size
-            if room < 0 and entry != keep:
-                log.info("%s makes room in the cache of frozen layers (features.max_gb)", entry.name)
-                shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
-
-    def _entries(self) -> list[Path]:
-        return [*(file.parent for file in self.root.glob("*/entry.json")), *self.root.glob(HEAD.format("*"))]

@@ -17,10 +17,15 @@ from filelock import FileLock
 
 from beans_exp.checkpoint import Checkpoints, State
 from beans_exp.data import Data
-from beans_exp.features import HEAD, features_folder
+from beans_exp.data.prepared import PREPARED_VERSION
+from beans_exp.data.source import text_digest
+from beans_exp.features import FEATURES_VERSION, HEAD, features_folder, make_room
 from beans_exp.fingerprint import head_fingerprint
 from beans_exp.models import head_layers
 from beans_exp.schema import Config
+
+HEADS_VERSION = 1
+"""Raised by hand when what a head's file holds changes."""
 
 log = logging.getLogger("beans_exp")
 
@@ -33,18 +38,21 @@ class KeptHead:
     fingerprint: str
     is_wanted: bool
     """Whether the run takes a head that is there: it tunes, and nothing asks it to train everything anew."""
+    max_gb: float
 
     @classmethod
     def of(cls, config: Config, data: Data) -> "KeptHead | None":
         """Return it for a run whose first stage trains a head alone; None for others, and where nothing is cached."""
         if not (config.model.pretrained and config.trainer.epochs) or config.features.cache == "off":
             return None
-        fingerprint = head_fingerprint(config, data.source)
+        versions = (HEADS_VERSION, FEATURES_VERSION, PREPARED_VERSION)
+        fingerprint = text_digest((*versions, head_fingerprint(config, data.source)))[:16]
         wanted = config.finetune.blocks > 0 and config.if_exists != "rerun"
         try:
-            return cls(features_folder(config) / HEAD.format(fingerprint), fingerprint, wanted)
+            file = features_folder(config) / HEAD.format(fingerprint)
         except OSError:  # a warning of `features`
             return None
+        return cls(file, fingerprint, wanted, config.features.max_gb)
 
     def read(self, model: keras.Model) -> State | None:
         """Return where `model` stands with this head, as after its own first stage; None where it has to be trained."""
@@ -68,6 +76,7 @@ class KeptHead:
         try:
             with FileLock(f"{self.file}.lock"):
                 Checkpoints(self.file, self.fingerprint, run_id).save(replace(state, arrays=head))
+            make_room(self.file.parent, self.max_gb, keep=self.file)
         except OSError as error:
             log.warning("the head is not kept (%s): each run trains its own", error)
 

@@ -21,6 +21,8 @@ class Epoch:
 
     step: int
     metrics: dict[str, float]
+    head_run: str = ""
+    """The run that trained it, where it belongs to a head that was not trained here."""
 
 
 @dataclass
@@ -31,8 +33,11 @@ class History:
     epochs: list[Epoch] = field(default_factory=list)
     features_costs: dict[str, float] = field(default_factory=dict)
     """Seconds that each entry of cached activations cost when it was made."""
-    head_run: str = ""
-    """The run that trained the head, where that was not trained here."""
+
+    @property
+    def head_run(self) -> str:
+        """The run that trained the head, where that was not trained here."""
+        return self.epochs[0].head_run if self.epochs else ""
 
     @property
     def best(self) -> Epoch:

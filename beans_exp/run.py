@@ -92,13 +92,17 @@ def _train(
 def _listener(config: Config, tracker: Tracker, folder: Path) -> Callable[[Epoch], None]:
     """What hears of each epoch: the tracker, whoever watches the folder, and the study of a search."""
     report = reporter(config)
-    epochs = sum(stage.epochs for stage in stages(config))
+    planned = {stage.number: stage.epochs for stage in stages(config)}
+    seconds: dict[int, list[float]] = {number: [] for number in planned}
 
     def on_epoch(epoch: Epoch) -> None:
         tracker.hear(epoch)
-        left = (epochs - epoch.step) * epoch.metrics["time/epoch_seconds"]
-        say(folder, Running(int(epoch.metrics["stage"]), epoch.step, epochs, epoch.metrics, left))
-        report(epoch.step, epoch.metrics, left)
+        stage = int(epoch.metrics["stage"])
+        seconds[stage].append(epoch.metrics["time/epoch_seconds"])
+        to_come = sum(epochs for number, epochs in planned.items() if number >= stage) - len(seconds[stage])
+        left = to_come * min(seconds[stage])  # a process's first epoch of a stage builds what the others run
+        say(folder, Running(stage, epoch.step, sum(planned.values()), epoch.metrics, left))
+        report(len(seconds[stage]), epoch.metrics, left)
 
     return on_epoch
 

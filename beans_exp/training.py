@@ -45,6 +45,7 @@ def train(
             on_epoch(epoch)
     for stage in stages(config):
         if not watch.begin_stage(stage, config.trainer.patience):
+            set_trainable(model, config, stage.blocks)  # what it trained is counted
             continue
         fit_stage(model, data, config, stage, watch, state if state and state.stage == stage.number else None)
         if stage.number == 1 and head:
@@ -85,7 +86,10 @@ def fit_stage(
     fitted.compile(
         optimizer=stage_optimizer(trainer.optimizer, stage, steps),
         loss=loss(config.reg, len(data.classes)),
-        metrics=["accuracy", keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy")],
+        metrics=[
+            keras.metrics.SparseCategoricalAccuracy(name="accuracy"),  # by its name alone, a step would be traced twice
+            keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy"),
+        ],
         jit_compile=False,  # XLA was measured to be slower than plain TensorFlow on CPUs
     )
     fitted.optimizer.build(fitted.trainable_variables)  # within the first step it would be traced

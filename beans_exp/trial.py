@@ -1,8 +1,9 @@
 """A run's side of a search: it reports its objective to the study after each epoch, and ends when it is pruned.
 
-A run is judged in its last stage, from that stage's second epoch on: a head's stage is the same for every depth, and a
-first epoch shows the learning rate, not where it leads. The study is reached through its storage alone, so that any
-launcher will do, on any machine.
+What is judged are the epochs of a run's last stage, counted from that stage's first one, which shows the learning rate,
+not where it leads, and is reported alone. The head of a pre-trained base is not judged where its frozen layers are
+cached: runs of every depth share it, and it costs next to nothing. The study is reached through its storage alone, so
+that any launcher will do, on any machine.
 """
 
 import json
@@ -44,7 +45,7 @@ class Study:
 
 
 Report = Callable[[int, dict[str, float], float], None]
-"""Hears of an epoch: its step, its metrics, and the seconds that the epochs after it take at its pace."""
+"""Hears of an epoch: its number within its stage, its metrics, and the seconds that the epochs after it will take."""
 
 
 def can_prune(config: Config) -> bool:
@@ -60,27 +61,36 @@ def reporter(config: Config) -> Report:
     study = Study.loads(config.sweep.study)
     trial = _open_trial(study) if study.pruner and can_prune(config) else None
     best = _best_so_far(config)
-    last_stage = 2 if config.finetune.blocks else 1
-    stages: list[float] = []
+    judged = _judged_stage(config)
     seconds = 0.0
 
-    def report(step: int, metrics: dict[str, float], left: float) -> None:
+    def report(number: int, metrics: dict[str, float], left: float) -> None:
         nonlocal seconds
-        is_first = metrics["stage"] not in stages
-        stages.append(metrics["stage"])
-        value = best(metrics)
-        if trial is not None and metrics["stage"] == last_stage:
-            if step not in trial.storage.get_trial(study.trial_id).intermediate_values:
-                trial.report(value, step)
-            if not is_first and trial.should_prune():
-                raise PrunedError(f"pruned after epoch {step}: trials of its age do better")
+        where = f"epoch {number} of stage {metrics['stage']:.0f}"
+        if trial is not None:
+            value = best(metrics)
+            if metrics["stage"] == judged:
+                if number not in trial.storage.get_trial(study.trial_id).intermediate_values:
+                    trial.report(value, number)
+                if number > 1 and trial.should_prune():
+                    raise PrunedError(f"pruned after {where}: trials of its age do better")
         seconds += metrics["time/epoch_seconds"]
-        expected = seconds + (0 if is_first else left)  # the first one's time shows no pace: it builds what others run
+        expected = seconds + (left if number > 1 else 0)  # the first one's time shows no pace
         if study.seconds is not None and expected > study.seconds:
             limit = f"hydra.sweeper.trial_seconds={study.seconds:g}"
-            raise PrunedError(f"pruned after epoch {step}: its epochs take {expected:.0f} seconds ({limit})")
+            raise PrunedError(f"pruned after {where}: its epochs take {expected:.0f} seconds ({limit})")
 
     return report
+
+
+def _judged_stage(config: Config) -> int | None:
+    """The number of a run's last stage, or None where that is a head on cached layers."""
+    if config.finetune.blocks:
+        return 2
+    from beans_exp.data.augmentation import are_countable  # TensorFlow; a sweep's own process does without
+
+    cached = config.features.cache == "auto" and are_countable(config.reg.augment)
+    return None if config.model.pretrained and cached else 1
 
 
 def _open_trial(study: Study) -> "optuna.Trial":

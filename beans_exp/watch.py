@@ -44,9 +44,11 @@ class EpochWatch(keras.callbacks.Callback):
     def restore(self, state: State) -> None:
         """Take over the epochs and the weights of `state`; its stage is gone on with when it begins."""
         self.found = state
-        self.history.epochs += [Epoch(step, metrics) for step, metrics in enumerate(state.epochs, start=1)]
+        self.history.epochs += [
+            Epoch(step, metrics, state.head_run if metrics["stage"] == 1 else "")
+            for step, metrics in enumerate(state.epochs, start=1)
+        ]
         self.history.features_costs |= state.features_costs
-        self.history.head_run = state.head_run
         self.best_weights = state.arrays["best"] or None
         for variable, value in zip(self.trained.variables, state.arrays["model"], strict=True):
             variable.assign(value)

@@ -11,7 +11,7 @@ import pytest
 from beans_exp.checkpoint import Checkpoints
 from beans_exp.data import Data
 from beans_exp.heads import KeptHead
-from beans_exp.history import History
+from beans_exp.history import Epoch, History
 from beans_exp.models import build_model
 from beans_exp.schema import Config, DataConfig, FeaturesConfig, FinetuneConfig, ModelConfig, RegConfig, TrainerConfig
 from beans_exp.training import configure, train
@@ -36,6 +36,27 @@ def _trained(config: Config, data: Data, run_id: str = "") -> tuple[list[np.ndar
     checkpoints = Checkpoints(Path(f"{run_id}.npz"), "mark", run_id) if run_id else None
     history = train(model, data, config, lambda epoch: None, checkpoints)
     return model.get_weights(), history
+
+
+def test_a_run_that_took_a_head_and_died_goes_on(config: Config, data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("beans_exp.checkpoint.LONGEST", 0.0)
+    _trained(config, data, "first")
+    weights, history = _trained(config, data)
+
+    def die(epoch: Epoch) -> None:
+        if epoch.step == 4:
+            raise SystemExit
+
+    configure(config)
+    file = Path("died.npz")
+    with pytest.raises(SystemExit):
+        train(build_model(config, 3), data, config, die, Checkpoints(file, "mark", "died"))
+    configure(config)
+    model = build_model(config, 3)
+    resumed = train(model, data, config, lambda epoch: None, Checkpoints.read(file, "mark"))
+    assert (resumed.head_run, _losses(resumed)) == ("first", _losses(history))
+    assert [epoch.head_run for epoch in resumed.epochs] == ["first", "first", "", ""]
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(model.get_weights(), weights, strict=True))
 
 
 def _losses(history: History) -> list[float]:

@@ -17,7 +17,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from beans_exp.errors import ConfigError, PrunedError, StoreError
-from beans_exp.schema import Config, FinetuneConfig, ObjectiveConfig, SweepConfig, TrainerConfig
+from beans_exp.schema import Config, FinetuneConfig, ModelConfig, ObjectiveConfig, RegConfig, SweepConfig, TrainerConfig
 from beans_exp.storages import absolute_storage
 from beans_exp.sweep.study import (
     BEAT,
@@ -239,7 +239,7 @@ def test_a_trial_below_the_median_ends_after_its_second_epoch(url: str) -> None:
     trial = _with_good_trials(url).ask(SPACE)
     report = reporter(_config(url, trial))
     report(1, _epoch(0.1), 0)
-    with pytest.raises(PrunedError, match="pruned after epoch 2"):
+    with pytest.raises(PrunedError, match="pruned after epoch 2 of stage 1"):
         report(2, _epoch(0.1), 0)
     seen = optuna.load_study(study_name="name", storage=url).trials[-1]
     assert seen.intermediate_values == {1: 0.1, 2: 0.1}
@@ -250,8 +250,25 @@ def test_a_trial_that_tunes_is_not_judged_by_its_head(url: str) -> None:
     report = reporter(replace(_config(url, trial), finetune=FinetuneConfig(blocks=2)))
     report(1, _epoch(0.1), 0)
     report(2, _epoch(0.1), 0)
-    report(3, _epoch(0.9, stage=2), 0)
-    assert optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values == {3: 0.9}
+    report(1, _epoch(0.9, stage=2), 0)
+    assert optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values == {1: 0.9}
+
+
+@pytest.mark.parametrize(("augment", "judged"), [([], False), (["flip"], False), (["zoom"], True)])
+def test_a_head_alone_is_judged_where_its_epochs_cost_something(url: str, augment: list[str], judged: bool) -> None:
+    trial = _with_good_trials(url).ask(SPACE)
+    frozen = replace(_config(url, trial), model=ModelConfig("inception", "imagenet"), reg=RegConfig(augment=augment))
+    reporter(frozen)(1, _epoch(0.1), 0)
+    assert bool(optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values) == judged
+
+
+@pytest.mark.parametrize("name", ["gap/accuracy", ["model/parameters", "val/accuracy"]])
+def test_an_objective_that_no_epoch_has_is_not_reported(url: str, name: str | list[str]) -> None:
+    trial = _with_good_trials(url).ask(SPACE)
+    direction = "minimize" if isinstance(name, str) else ["minimize", "maximize"]
+    report = reporter(replace(_config(url, trial), objective=ObjectiveConfig(name, direction)))
+    report(1, _epoch(0.1), 0)
+    assert not optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values
 
 
 def test_the_best_epoch_so_far_counts_where_it_is_kept(url: str) -> None:
@@ -282,9 +299,9 @@ def test_a_trial_that_would_take_too_long_is_pruned_when_its_pace_shows(url: str
     report = reporter(_config(url, trial, pruner=None, seconds=300))
     report(1, _epoch(0.9), 900)
     report(2, _epoch(0.9), 200)
-    report(3, _epoch(0.9, stage=2), 900)
-    with pytest.raises(PrunedError, match="pruned after epoch 4: its epochs take 504 seconds"):
-        report(4, _epoch(0.9, stage=2), 500)
+    report(1, _epoch(0.9, stage=2), 900)
+    with pytest.raises(PrunedError, match="pruned after epoch 2 of stage 2: its epochs take 504 seconds"):
+        report(2, _epoch(0.9, stage=2), 500)
 
 
 def test_without_a_study_nothing_is_reported() -> None:

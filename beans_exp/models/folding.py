@@ -34,12 +34,17 @@ def _pairs(model: keras.Model) -> Iterator[tuple[layers.Conv2D, layers.BatchNorm
 
 
 def _convolve(convolve: Convolution, norm: layers.BatchNormalization, images: tf.Tensor, kernel: Any) -> tf.Tensor:
-    factor = tf.math.rsqrt(norm.moving_variance + norm.epsilon)
+    """In `images`' number format; what is folded is computed in float32 and rounded once."""
+    factor = tf.math.rsqrt(_exact(norm.moving_variance) + norm.epsilon)
     if norm.scale:
-        factor *= norm.gamma
-    bias = norm.beta - norm.moving_mean * factor
-    kernel = tf.convert_to_tensor(kernel)
-    return tf.nn.bias_add(convolve(images, kernel * tf.cast(factor, kernel.dtype)), tf.cast(bias, images.dtype))
+        factor *= _exact(norm.gamma)
+    bias = _exact(norm.beta) - _exact(norm.moving_mean) * factor
+    folded = tf.cast(_exact(kernel) * factor, images.dtype)
+    return tf.nn.bias_add(convolve(images, folded), tf.cast(bias, images.dtype))
+
+
+def _exact(value: Any) -> tf.Tensor:
+    return tf.cast(value, tf.float32)
 
 
 def _pass_on(inputs: tf.Tensor, training: bool | None = None, mask: Any = None) -> tf.Tensor:

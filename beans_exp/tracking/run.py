@@ -69,6 +69,9 @@ class Tracker:
 
     def send(self) -> None:
         """Log the epochs that were heard of, each in one batch."""
+        heads = {epoch.head_run for epoch in self.pending} - {""}
+        if heads:
+            self.post.send("tags", {"beans.head_run": heads.pop()})
         for epoch in self.pending:
             self._log(epoch.metrics, epoch.step)
         self.pending.clear()
@@ -76,8 +79,6 @@ class Tracker:
     def log_summary(self, history: History, summary: dict[str, float]) -> None:
         """Log the figures of the whole run, and the curves of its epochs; say the figures that matter most."""
         self.send()
-        if history.head_run:
-            self.post.send("tags", {"beans.head_run": history.head_run})
         self._log(summary, 0)
         figures_said = history.selected.metrics | summary
         names = [name for name in ("train/accuracy", "val/accuracy", "test/accuracy") if name in figures_said]
