@@ -257,7 +257,8 @@ def test_a_trial_that_tunes_is_not_judged_by_its_head(url: str) -> None:
 @pytest.mark.parametrize(("augment", "judged"), [([], False), (["flip"], False), (["zoom"], True)])
 def test_a_head_alone_is_judged_where_its_epochs_cost_something(url: str, augment: list[str], judged: bool) -> None:
     trial = _with_good_trials(url).ask(SPACE)
-    frozen = replace(_config(url, trial), model=ModelConfig("inception", "imagenet"), reg=RegConfig(augment=augment))
+    model = ModelConfig("inception", "imagenet", "mixed10")
+    frozen = replace(_config(url, trial), model=model, reg=RegConfig(augment=augment))
     reporter(frozen)(1, _epoch(0.1), 0)
     assert bool(optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values) == judged
 
