@@ -5,8 +5,6 @@ from beans_exp.libraries import no_collections, quiet_libraries, silent_stderr, 
 quiet_libraries()  # a job on another host has not the variables of the process that the sweep runs in
 use_reserved_cores()
 with silent_stderr(), no_collections():
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  MLflow imports it late, for each job of a sweep anew
-
     from beans_exp.run import run
 
 __all__ = ["run"]

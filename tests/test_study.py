@@ -71,7 +71,7 @@ def test_machines_that_find_an_empty_database_at_once_all_open_the_study() -> No
 
     with postgres() as database, ThreadPoolExecutor(machines) as pool:
         numbers = list(pool.map(open_at_once, [f"{database}/optuna"] * machines))
-    assert sorted(numbers) == list(range(machines))
+    assert len(set(numbers)) == machines, "a trial each; those given up at an end may be drawn again in between"
 
 
 @pytest.mark.parametrize("kind", ["TPESampler", "RandomSampler", "CmaEsSampler", "NSGAIISampler"])

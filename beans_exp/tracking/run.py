@@ -12,6 +12,7 @@ from pathlib import Path
 
 import keras
 import mlflow
+import mlflow.store.tracking.sqlalchemy_store  # MLflow would import it late, for each job of a sweep anew
 import tensorflow as tf
 import yaml
 from mlflow.data.code_dataset_source import CodeDatasetSource
