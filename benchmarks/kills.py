@@ -1,7 +1,8 @@
 """Sweeps that are killed at random moments and run again: does every one end with exactly its jobs, and nothing else?
 
 Each round starts a grid, or a search, of small jobs on drawn leaves, kills its workers, its parent or both with SIGKILL
-at a random moment, a few times over, and runs the same command to its end. Then MLflow and Optuna are looked at:
+at a random moment, a few times over, and runs the same command to its end. A sweep that ended before its moment came
+is no round, and tells how long the next ones take at most. Then MLflow and Optuna are looked at:
 
 - one parent run, and one FINISHED run for each job
 - no run RUNNING
@@ -58,32 +59,37 @@ def main() -> None:
     random.seed(options.seed)
     kills: Counter[str] = Counter()
     broken = 0
-    for number in range(options.rounds):
+    latest = {"grid": 45.0, "search": 45.0}
+    rounds = 0
+    while rounds < options.rounds:
         folder = Path(tempfile.mkdtemp(prefix="kills-"))
-        words = GRID if number % 2 == 0 else SEARCH
-        what = play(words, folder, options.kills)
+        kind, words = [("grid", GRID), ("search", SEARCH)][rounds % 2]
+        what = play(words, folder, options.kills, latest, kind)
+        rounds += bool(what)
         kills.update(what)
         problems = look(folder, search=words is SEARCH)
         broken += bool(problems)
-        kind = "search" if words is SEARCH else "grid"
-        print(
-            f"round {number + 1} ({kind}), killed {', '.join(what) or 'nothing'}: {'; '.join(problems) or 'whole'}",
-            flush=True,
-        )
+        done = f"round {rounds} ({kind}), killed {', '.join(what)}" if what else f"a {kind} that was too fast"
+        print(f"{done}: {'; '.join(problems) or 'whole'}", flush=True)
         if problems:
             print(f"  kept: {folder}")
         else:
             shutil.rmtree(folder)
-    print(f"{options.rounds} rounds, {sum(kills.values())} kills ({dict(kills)}), {broken} broken")
+    print(f"{rounds} rounds, {sum(kills.values())} kills ({dict(kills)}), {broken} broken")
     sys.exit(1 if broken else 0)
 
 
-def play(words: list[str], folder: Path, most: int) -> list[str]:
-    """Start the sweep and kill it up to `most` times; run it to its end; return what was killed."""
+def play(words: list[str], folder: Path, most: int, latest: dict[str, float], kind: str) -> list[str]:
+    """Start the sweep and kill it up to `most` times; run it to its end; return what was killed.
+
+    `latest` holds the last moment, in seconds after its start, at which a sweep of each kind is still there.
+    """
     killed = []
     for _ in range(random.randint(1, most)):
         process = start(words, folder)
-        if not wait(process, random.uniform(3, 45)):
+        started = time.monotonic()
+        if not wait(process, random.uniform(3, latest[kind])):
+            latest[kind] = min(latest[kind], max(4.0, 0.9 * (time.monotonic() - started)))
             break
         target = random.choice(["workers", "parent", "both"])
         kill(process, target)
