@@ -53,7 +53,7 @@ def main() -> None:
     """Play the rounds and print what came of each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--kills", type=int, default=2, help="at most, in a round")
+    parser.add_argument("--kills", type=int, default=2, help="at most, in a round; once in that of a search")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     random.seed(options.seed)
@@ -64,7 +64,8 @@ def main() -> None:
     while rounds < options.rounds:
         folder = Path(tempfile.mkdtemp(prefix="kills-"))
         kind, words = [("grid", GRID), ("search", SEARCH)][rounds % 2]
-        what = play(words, folder, options.kills, latest, kind)
+        most = options.kills if kind == "grid" else 1  # a trial that died is tried once more, not twice
+        what = play(words, folder, most, latest, kind)
         rounds += bool(what)
         kills.update(what)
         problems = look(folder, search=words is SEARCH)
