@@ -1,8 +1,8 @@
 """A run's side of a search: it reports its objective to the study after each epoch, and ends when it is pruned.
 
 What is judged are the epochs of a run's last stage, counted from that stage's first one, which shows the learning rate,
-not where it leads, and is reported alone. The head of a pre-trained base is not judged where its frozen layers are
-cached: runs of every depth share it, and it costs next to nothing. The study is reached through its storage alone, so
+not where it leads, and is reported alone. In a search that tunes a pre-trained base, a run that trains the head alone is
+not judged: its epochs are of another kind, and cost next to nothing. The study is reached through its storage alone, so
 that any launcher will do, on any machine.
 """
 
@@ -35,6 +35,8 @@ class Study:
     """A class path under `_target_`, and its arguments; None: nothing is pruned."""
     seconds: float | None
     """A trial whose epochs take longer in sum, or will at their pace, is pruned."""
+    tunes: bool = False
+    """Whether trials of the search tune blocks."""
 
     def dumps(self) -> str:
         return json.dumps(asdict(self))
@@ -61,7 +63,7 @@ def reporter(config: Config) -> Report:
     study = Study.loads(config.sweep.study)
     trial = _open_trial(study) if study.pruner and can_prune(config) else None
     best = _best_so_far(config)
-    judged = _judged_stage(config)
+    judged = 2 if config.finetune.blocks else None if study.tunes else 1
     seconds = 0.0
 
     def report(number: int, metrics: dict[str, float], left: float) -> None:
@@ -81,16 +83,6 @@ def reporter(config: Config) -> Report:
             raise PrunedError(f"pruned after {where}: its epochs take {expected:.0f} seconds ({limit})")
 
     return report
-
-
-def _judged_stage(config: Config) -> int | None:
-    """The number of a run's last stage, or None where that is a head on cached layers."""
-    if config.finetune.blocks:
-        return 2
-    from beans_exp.data.augmentation import are_countable  # TensorFlow; a sweep's own process does without
-
-    cached = config.features.cache == "auto" and are_countable(config.reg.augment)
-    return None if config.model.pretrained and cached else 1
 
 
 def _open_trial(study: Study) -> "optuna.Trial":

@@ -17,7 +17,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from beans_exp.errors import ConfigError, PrunedError, StoreError
-from beans_exp.schema import Config, FinetuneConfig, ModelConfig, ObjectiveConfig, RegConfig, SweepConfig, TrainerConfig
+from beans_exp.schema import Config, FinetuneConfig, ObjectiveConfig, SweepConfig, TrainerConfig
 from beans_exp.storages import absolute_storage
 from beans_exp.sweep.study import (
     BEAT,
@@ -254,13 +254,12 @@ def test_a_trial_that_tunes_is_not_judged_by_its_head(url: str) -> None:
     assert optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values == {1: 0.9}
 
 
-@pytest.mark.parametrize(("augment", "judged"), [([], False), (["flip"], False), (["zoom"], True)])
-def test_a_head_alone_is_judged_where_its_epochs_cost_something(url: str, augment: list[str], judged: bool) -> None:
+@pytest.mark.parametrize("tunes", [True, False])
+def test_a_head_alone_is_judged_unless_the_search_tunes(url: str, tunes: bool) -> None:
     trial = _with_good_trials(url).ask(SPACE)
-    model = ModelConfig("inception", "imagenet", "mixed10")
-    frozen = replace(_config(url, trial), model=model, reg=RegConfig(augment=augment))
-    reporter(frozen)(1, _epoch(0.1), 0)
-    assert bool(optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values) == judged
+    study = Study(url, "name", trial._trial_id, MEDIAN, None, tunes)
+    reporter(Config(sweep=SweepConfig(study=study.dumps())))(1, _epoch(0.1), 0)
+    assert bool(optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values) != tunes
 
 
 @pytest.mark.parametrize("name", ["gap/accuracy", ["model/parameters", "val/accuracy"]])

@@ -104,7 +104,7 @@ def run_search(
         ):
             known = {"storage": url, "name": name, "wanted": options.n_trials}
             jobs.place.parent.announce(STUDY, json.dumps(known))
-            ok = _Loop(options, composer, study, jobs).run()
+            ok = _Loop(options, composer, study, jobs, _tunes(composer, searched)).run()
             with one_at_a_time(study):
                 found = confirm(study.counted, composer, jobs, first.config.objective) if ok else None
                 finish(study, composer, jobs, first.config, found.winner if found else None)
@@ -167,6 +167,13 @@ def _first_point(composer: Composer, searched: Mapping[str, Any]) -> Point:
     return first
 
 
+def _tunes(composer: Composer, searched: Mapping[str, Any]) -> bool:
+    """Whether the search tunes blocks at its first values or at its last ones."""
+    ends = {key: space.ends(distribution) for key, distribution in searched.items()}
+    points = [composer.point({key: values[place] for key, values in ends.items()}) for place in (0, -1)]
+    return any(point.config.finetune.blocks > 0 for point in points)
+
+
 def _facts(first: Point, composer: Composer) -> dict[str, str]:
     """What a study's values rest on beside its space: whoever shares it must have the same."""
     from importlib.metadata import version
@@ -195,11 +202,14 @@ def _print_plan(name: str, search: Search, options: Options) -> None:
 class _Loop:
     """Asks for trials while there is room, and tells what became of them."""
 
-    def __init__(self, options: Options, composer: Composer, study: SharedStudy, jobs: SweepJobs) -> None:
+    def __init__(
+        self, options: Options, composer: Composer, study: SharedStudy, jobs: SweepJobs, tunes: bool
+    ) -> None:
         self.options = options
         self.composer = composer
         self.study = study
         self.jobs = jobs
+        self.tunes = tunes
         self.running: dict[int, tuple[Trial, Point]] = {}
         self.waiting: list[tuple[Trial, Point]] = []
         """Trials that are equal to one that another process has under way."""
@@ -288,7 +298,10 @@ class _Loop:
             return
         if self._told_already(trial, point):
             return
-        study = Study(self.study.url, self.study.name, trial._trial_id, self.options.pruner, self.options.trial_seconds)
+        options = self.options
+        study = Study(
+            self.study.url, self.study.name, trial._trial_id, options.pruner, options.trial_seconds, self.tunes
+        )
         self.running[self.jobs.start(point, study.dumps())] = (trial, point)
 
     def _told_already(self, trial: Trial, point: Point) -> bool:
