@@ -1,9 +1,9 @@
 """A run's side of a search: it reports its objective to the study after each epoch, and ends when it is pruned.
 
 What is judged are the epochs of a run's last stage, counted from that stage's first one, which shows the learning rate,
-not where it leads, and is reported alone. In a search that tunes a pre-trained base, a run that trains the head alone is
-not judged: its epochs are of another kind, and cost next to nothing. The study is reached through its storage alone, so
-that any launcher will do, on any machine.
+not where it leads, and is reported alone. In a search that tunes a pre-trained base, a run that trains the head alone
+is not judged: its epochs are of another kind, and cost next to nothing. The study is reached through its storage alone,
+so that any launcher will do, on any machine.
 """
 
 import json
