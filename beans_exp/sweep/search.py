@@ -202,9 +202,7 @@ def _print_plan(name: str, search: Search, options: Options) -> None:
 class _Loop:
     """Asks for trials while there is room, and tells what became of them."""
 
-    def __init__(
-        self, options: Options, composer: Composer, study: SharedStudy, jobs: SweepJobs, tunes: bool
-    ) -> None:
+    def __init__(self, options: Options, composer: Composer, study: SharedStudy, jobs: SweepJobs, tunes: bool) -> None:
         self.options = options
         self.composer = composer
         self.study = study
