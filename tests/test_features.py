@@ -1,5 +1,6 @@
 """Frozen layers computed once: the same numbers as without, shared, whole or not there, bounded."""
 
+import json
 import logging
 import threading
 from collections.abc import Callable
@@ -71,7 +72,11 @@ def test_with_and_without_the_cache_training_gives_the_same_numbers(
     assert len(_entries()) == (9 if augment else 2), "every version of the training images, and the validation images"
 
 
-def test_both_stages_read_the_cache_and_tune_the_block_above_it(config: Config, data: Data) -> None:
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.02)])
+def test_both_stages_read_the_cache_and_tune_the_block_above_it(
+    precision: str, tolerance: float, config: Config, data: Data
+) -> None:
+    config.trainer.precision = precision
     configure(config)
     model = build_model(config, 3)
     base = model.get_layer("base")
@@ -83,7 +88,9 @@ def test_both_stages_read_the_cache_and_tune_the_block_above_it(config: Config, 
     assert _entries() == {f"{cut}-{split}" for cut in ("mixed3-pooled", "mixed2") for split in ("train", "validation")}
     assert kept.count(False) == 4, "the four convolutions of mixed3"
     again = evaluate(model, data.validation, config)
-    assert again.cross_entropy == pytest.approx(history.selected.metrics["val/cross_entropy"], abs=1e-5)
+    assert again.cross_entropy == pytest.approx(history.selected.metrics["val/cross_entropy"], abs=tolerance)
+    dtypes = {np.dtype(json.loads(file.read_text())["dtype"]) for file in Path("cache").glob("*/entry.json")}
+    assert dtypes == {np.dtype(precision)}, "activations are kept in the number format that the next layer takes"
 
 
 def test_a_cut_in_two_gives_the_same_numbers(model: keras.Model, data: Data) -> None:

@@ -58,7 +58,7 @@ def augment(images: tf.Tensor, index: tf.Tensor, kinds: Sequence[str], seed: int
     `index` int64 (b,) is each image's place in its split. uint8 images are flipped and turned fastest.
     """
     if not kinds:
-        return tf.cast(images, tf.float32)
+        return as_floats(images)
 
     def change(image: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
         image = _symmetric(image, draw_version(place, kinds, seed, epoch), kinds)
@@ -69,6 +69,11 @@ def augment(images: tf.Tensor, index: tf.Tensor, kinds: Sequence[str], seed: int
 
     signature = tf.TensorSpec(images.shape[1:], tf.float32)
     return tf.map_fn(lambda pair: change(*pair), (images, index), fn_output_signature=signature)
+
+
+def as_floats(images: tf.Tensor) -> tf.Tensor:
+    """Return uint8 images as float32, and activations in the number format they have: the next layer's."""
+    return tf.cast(images, tf.float32) if images.dtype.is_integer else images
 
 
 def _uniform(place: tf.Tensor, seed: int, number: int, epoch: tf.Tensor) -> tf.Tensor:

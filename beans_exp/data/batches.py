@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from beans_exp.data.augmentation import augment, draw_version
+from beans_exp.data.augmentation import as_floats, augment, draw_version
 from beans_exp.data.prepared import Split
 
 
@@ -29,7 +29,8 @@ def train_batches(
     """Return the batches of all `epochs` in a row, each epoch shuffled anew and augmented by `kinds`.
 
     `splits` is a split of images, or the split in each of `versions(kinds)`, of which one is drawn for each image and
-    epoch. Yields (images float32 (b, S, S, 3) in 0..255, labels int64 (b,)); a batch never crosses an epoch's end.
+    epoch. Yields (images float32 (b, S, S, 3) in 0..255, labels int64 (b,)), activations in their own number format; a
+    batch never crosses an epoch's end.
 
     Keras 3.15's `fit` on arrays is no substitute: once a seed is set it repeats the first epoch's batches in each
     epoch. On frozen features of beans, validation accuracy over five seeds is 0.83 to 0.92 with those, 0.91 to 0.94
@@ -59,7 +60,7 @@ def ordered_batches(split: Split, batch_size: int) -> tf.data.Dataset:
 
     def batch(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = _gather(split, index)
-        return tf.cast(images, tf.float32), labels
+        return as_floats(images), labels
 
     return untuned(places.map(batch, num_parallel_calls=2).prefetch(2))
 
