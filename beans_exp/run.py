@@ -45,7 +45,9 @@ def run(config: Config, overrides: Sequence[str] = (), folder: Path = Path("outp
             log.info("another process had the same run under way")
         if experiment_id is not None:
             send_kept(folder)
-        if config.if_exists == "reuse" and (earlier := _earlier(config, experiment_id, mark, described, folder)):
+        earlier = _earlier(config, experiment_id, mark, described, folder) if config.if_exists == "reuse" else None
+        if earlier is not None:
+            (folder / CHECKPOINT).unlink(missing_ok=True)  # it was killed between its end and this
             return earlier
         return _train(config, overrides, folder, described, mark, experiment_id)
 

@@ -58,6 +58,11 @@ def storage_file(url: str) -> Path | None:
     return next((Path(url.removeprefix(scheme)) for scheme in FILES if url.startswith(scheme)), None)
 
 
+def dashboard_address(url: str) -> str | None:
+    """Return `url` as `optuna-dashboard` takes it: a journal by its path; None for a proxy, which it does not know."""
+    return None if url.startswith(GRPC) else url.removeprefix("journal:///")
+
+
 def _host_and_port(url: str) -> tuple[str, int]:
     try:
         parts = urlsplit(url)

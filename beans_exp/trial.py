@@ -7,11 +7,13 @@ so that any launcher will do, on any machine.
 """
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from beans_exp.errors import PrunedError
+from beans_exp.history import Epoch, History
 from beans_exp.optuna_parts import instantiate
 from beans_exp.schema import Config
 from beans_exp.schema.names import EPOCH_METRICS
@@ -19,6 +21,8 @@ from beans_exp.storages import open_storage
 
 if TYPE_CHECKING:
     import optuna
+
+log = logging.getLogger(__name__)
 
 RUNNING_BEST = {"best/val_accuracy": "val/accuracy"}
 """Metrics of the run that an epoch has a value of so far."""
@@ -62,7 +66,7 @@ def reporter(config: Config) -> Report:
         return lambda step, metrics, left: None
     study = Study.loads(config.sweep.study)
     trial = _open_trial(study) if study.pruner and can_prune(config) else None
-    best = _best_so_far(config)
+    so_far = _so_far(config)
     judged = 2 if config.finetune.blocks else None if study.tunes else 1
     seconds = 0.0
 
@@ -70,12 +74,9 @@ def reporter(config: Config) -> Report:
         nonlocal seconds
         where = f"epoch {number} of stage {metrics['stage']:.0f}"
         if trial is not None:
-            value = best(metrics)
-            if metrics["stage"] == judged:
-                if number not in trial.storage.get_trial(study.trial_id).intermediate_values:
-                    trial.report(value, number)
-                if number > 1 and trial.should_prune():
-                    raise PrunedError(f"pruned after {where}: trials of its age do better")
+            value = so_far(metrics)
+            if metrics["stage"] == judged and _is_behind(trial, number, value):
+                raise PrunedError(f"pruned after {where}: trials of its age do better")
         seconds += metrics["time/epoch_seconds"]
         expected = seconds + (left if number > 1 else 0)  # the first one's time shows no pace
         if study.seconds is not None and expected > study.seconds:
@@ -83,6 +84,23 @@ def reporter(config: Config) -> Report:
             raise PrunedError(f"pruned after {where}: its epochs take {expected:.0f} seconds ({limit})")
 
     return report
+
+
+def _is_behind(trial: "optuna.Trial", number: int, value: float) -> bool:
+    """Report the `value` of an epoch, and return whether the pruner ends the trial; the first one ends none.
+
+    A study that is away, or another machine that took the trial for dead, costs the run nothing but this.
+    """
+    try:
+        found = trial.storage.get_trial(trial._trial_id)
+        if found.state.is_finished():
+            return False
+        if number not in found.intermediate_values:
+            trial.report(value, number)
+        return number > 1 and trial.should_prune()
+    except Exception as error:  # of whatever storage
+        log.warning("epoch %d was not reported to the study: %s", number, str(error).splitlines()[0])
+        return False
 
 
 def _open_trial(study: Study) -> "optuna.Trial":
@@ -93,15 +111,13 @@ def _open_trial(study: Study) -> "optuna.Trial":
     return optuna.trial.Trial(opened, study.trial_id)
 
 
-def _best_so_far(config: Config) -> Callable[[dict[str, float]], float]:
-    """What is reported of an epoch: its objective, or with `trainer.select=best` the best one until then."""
+def _so_far(config: Config) -> Callable[[dict[str, float]], float]:
+    """What is reported of an epoch: the objective of the run if it ended there, by `trainer.select`."""
     name = config.objective.metrics[0]
-    keep = config.trainer.select == "best" or name in RUNNING_BEST
-    better = max if config.objective.directions[0] == "maximize" else min
-    found: list[float] = []
+    chosen = History("best" if name in RUNNING_BEST else config.trainer.select)
 
-    def best(metrics: dict[str, float]) -> float:
-        found.append(metrics[RUNNING_BEST.get(name, name)])
-        return better(found) if keep else found[-1]
+    def so_far(metrics: dict[str, float]) -> float:
+        chosen.epochs.append(Epoch(len(chosen.epochs) + 1, metrics))
+        return chosen.selected.metrics[RUNNING_BEST.get(name, name)]
 
-    return best
+    return so_far

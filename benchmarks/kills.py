@@ -4,7 +4,7 @@ Each round starts a grid, or a search, of small jobs on drawn leaves, kills its 
 at a random moment, a few times over, and runs the same command to its end. A sweep that ended before its moment came
 is no round, and tells how long the next ones take at most. Then MLflow and Optuna are looked at:
 
-- one parent run, and one FINISHED run for each job
+- one parent run, and one FINISHED run for each job, that which confirms a search's winner included
 - no run RUNNING
 - every epoch of every metric once, without a gap
 - both databases whole (`PRAGMA integrity_check`), and in a search exactly `n_trials` trials that count
@@ -42,11 +42,12 @@ DATA = [
 TRAINER = [f"trainer.epochs={EPOCHS}", "trainer.batch_size=8", "trainer.deterministic=true"]
 GRID = ["-m", *DATA, *TRAINER, "reg=l2,dropout", "seed=0,1", "hydra.launcher.n_jobs=2", "hydra.launcher.retries=0"]
 SEARCH = [
-    *["-m", "hydra/sweeper=optuna", *DATA, *TRAINER, "reg.l2=tag(log,interval(1e-4,1e-1))", "confirm.top=0"],
+    *["-m", "hydra/sweeper=optuna", *DATA, *TRAINER, "reg.l2=tag(log,interval(1e-4,1e-1))"],
     *["hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2", "hydra/sweeper/pruner=none"],
-    *["hydra.sweeper.max_failure_rate=0.9", "hydra.launcher.retries=0"],
+    *["confirm.top=1", "confirm.seeds=1"],
 ]
 JOBS = 4
+"""Of a grid, and trials of a search."""
 
 
 def main() -> None:
@@ -144,7 +145,8 @@ def look(folder: Path, search: bool) -> list[str]:
     finished = [run for run in runs if run.info.status == "FINISHED" and run not in parents]
     marks = Counter(run.data.tags["beans.fingerprint"] for run in finished)
     problems += [f"{len(parents)} parents"] if len(parents) != 1 else []
-    problems += [f"{len(finished)} finished runs of {JOBS} jobs"] if sorted(marks.values()) != [1] * JOBS else []
+    jobs = JOBS + search
+    problems += [f"{len(finished)} finished runs of {jobs} jobs"] if sorted(marks.values()) != [1] * jobs else []
     problems += [f"run {run.info.run_id} is RUNNING" for run in runs if run.info.status == "RUNNING"]
     for run in finished:
         problems += steps_wrong(client, run)

@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from beans_exp.errors import BeansExpError, ConfigError
+from beans_exp.running import Running, say
+from beans_exp.sweep.board import Board
 from beans_exp.sweep.isolated import Jobs, Options, usable_cores
 from beans_exp.sweep.worker import JobError
 
@@ -42,16 +45,28 @@ Sweep = Callable[..., list[JobReturn]]
 
 
 @pytest.fixture
-def sweep(tmp_path: Path) -> Sweep:
-    """Run a task for each of the values of `x` in processes of their own; further words are options and overrides."""
+def jobs(tmp_path: Path) -> Callable[..., AbstractContextManager[Jobs]]:
+    """Jobs of a task in processes of their own, with the options that are given."""
 
-    def run(task: Callable[[DictConfig], Any], values: Sequence[int], *words: str, **options: Any) -> list[JobReturn]:
+    @contextmanager
+    def opened(task: Callable[[DictConfig], Any], **options: Any) -> Iterator[Jobs]:
         with initialize(version_base="1.3", config_path=None):
             fixed = [f"hydra.sweep.dir={tmp_path / 'sweep'}", "hydra.job.chdir=false"]
             config = compose(overrides=fixed, return_hydra_config=True)
             context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
-            with Jobs(Options(**{"retries": 0} | options), context, task, config) as jobs:
-                return jobs.run_all([[f"+x={x}", *words] for x in values], 0)
+            with Jobs(Options(**{"retries": 0} | options), context, task, config) as found:
+                yield found
+
+    return opened
+
+
+@pytest.fixture
+def sweep(jobs: Callable[..., AbstractContextManager[Jobs]]) -> Sweep:
+    """Run a task for each of the values of `x` in processes of their own; further words are options and overrides."""
+
+    def run(task: Callable[[DictConfig], Any], values: Sequence[int], *words: str, **options: Any) -> list[JobReturn]:
+        with jobs(task, **options) as started:
+            return started.run_all([[f"+x={x}", *words] for x in values], 0)
 
     return run
 
@@ -126,6 +141,13 @@ def test_a_job_that_hangs_ends_at_its_limit(sweep: Sweep) -> None:
     assert _error(returns[0]) == ("timeout", "it took longer than hydra.launcher.timeout=8 seconds")
 
 
+def test_a_job_that_the_kernel_killed_ran_out_of_memory(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = iter(range(100))
+    monkeypatch.setattr("beans_exp.sweep.isolated.kernel_kills", lambda: next(counts))
+    (found,) = sweep(_kill, [1])
+    assert _error(found) == ("oom", "the kernel killed it: the machine's memory was full")
+
+
 def _hold(config: DictConfig) -> Any:
     held = bytearray(config.x * 10**9)
     held[::4096] = b"x" * len(held[::4096])
@@ -185,6 +207,42 @@ def test_side_by_side_on_cores_of_their_own_with_readable_output(
     printed = capfd.readouterr().out
     assert "job 1: started: +x=0" in printed and "job 2: ended" in printed and "said by" not in printed
     assert {file.read_text().strip() for file in tmp_path.rglob("job.log")} == {"said by 0", "said by 1"}
+
+
+def _rest(config: DictConfig) -> Any:
+    time.sleep(config.x)
+    return config.x
+
+
+@pytest.mark.skipif(len(usable_cores()) < 2, reason="needs two cores to divide")
+def test_a_worker_that_is_free_takes_the_next_job_at_once(jobs: Callable[..., AbstractContextManager[Jobs]]) -> None:
+    with jobs(_rest, n_jobs=2) as started:
+        started.start(0, ["+x=60"])
+        started.start(1, ["+x=0"])
+        assert not started.has_room
+        assert [number for number, _ in started.ended()] == [1]
+        assert started.has_room
+        started.start(2, ["+x=0"])
+        assert [number for number, _ in started.ended()] == [2]
+
+
+def test_jobs_side_by_side_are_a_live_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    board = Board(shown=True)
+    board.start()
+    board.started(0, "reg=l2", None)
+    board.started(1, "reg=l1", None)
+    say(tmp_path, Running(1, 3, 20, {"val/accuracy": 0.75, "train/accuracy": 0.5}, 125))
+    board.show({0: tmp_path, 1: tmp_path / "not there"})
+    board.stop()
+    printed = capsys.readouterr().out
+    row, *_ = [line.split() for line in printed.splitlines() if "reg=l2" in line and "3/20" in line]
+    assert row[1:6] == ["reg=l2", "1", "3/20", "0.750", "0.500"] and "2 min 05 s" in printed
+    assert "reg=l1 (starting)" in printed
 
 
 def _fail_once(config: DictConfig) -> Any:

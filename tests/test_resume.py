@@ -1,11 +1,13 @@
 """Killed with SIGKILL, run again: the same runs end, each once, each epoch once."""
 
+import signal
 import subprocess
 import time
 from pathlib import Path
 
 import mlflow
 import psutil
+import pytest
 from mlflow.entities import Run
 
 from beans_exp.sweep.isolated import job_processes
@@ -32,12 +34,16 @@ def _require_whole_curve(run: Run, epochs: int) -> None:
     assert len(_client().get_metric_history(run.info.run_id, "test/accuracy")) == 1
 
 
-def test_a_killed_run_goes_on_under_its_own_id(started: Started, program: Program) -> None:
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGKILL, "RUNNING"), (signal.SIGTERM, "KILLED")])
+def test_a_killed_run_goes_on_under_its_own_id(
+    how: signal.Signals, status: str, started: Started, program: Program
+) -> None:
     process = started(*LONG, until="Epoch 60/")
-    process.kill()
+    process.send_signal(how)
     process.wait()
     (left,) = _runs()
-    assert left.info.status == "RUNNING"
+    assert left.info.status == status
+    assert ("beans.cause" in left.data.tags) == (how is signal.SIGTERM)
     (checkpoint,) = Path("outputs").rglob("checkpoint.npz")
     again = program(*LONG)
     assert again.returncode == 0, again.stderr
@@ -47,6 +53,8 @@ def test_a_killed_run_goes_on_under_its_own_id(started: Started, program: Progra
     assert (done.info.run_id, done.info.status) == (left.info.run_id, "FINISHED")
     _require_whole_curve(done, 150)
     assert not checkpoint.exists()
+    assert "beans.cause" not in done.data.tags, "it did end well"
+    assert "traceback.txt" not in {item.path for item in _client().list_artifacts(done.info.run_id)}
 
 
 def test_a_killed_sweep_is_finished_by_the_same_command(started: Started, program: Program) -> None:

@@ -3,16 +3,24 @@
 import csv
 import io
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import mlflow
 import optuna
 import pytest
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import RunMode
 from mlflow.entities import Run
 
+from beans_exp.entry import single_config
 from beans_exp.schema import Config
+from beans_exp.sweep import space
+from beans_exp.sweep.composer import Composer
 from beans_exp.sweep.confirm import run_points
-from beans_exp.sweep.point import Point
+from beans_exp.sweep.point import Point, Points
+from beans_exp.sweep.search import _looked_over
 from tests.conftest import TINY, Program
 
 SEARCH = ["-m", "hydra/sweeper=optuna", *TINY, "trainer.batch_size=6"]
@@ -62,8 +70,65 @@ def test_a_search_is_confirmed_and_goes_on_where_it_stopped(program: Program) ->
     assert again.returncode == 0, again.stdout + again.stderr
     assert again.stdout.count("started: ") <= 1 + 1 + 1, "what is finished is reused"
     assert len(_artifact("trials.csv")) == 4
+    assert "importances.png" in {item.path for item in client.list_artifacts(_parent().info.run_id)}
     parents = [run for run in _runs() if run.data.tags.get("beans.role") == "sweep"]
     assert len(parents) == 1
+
+
+def _composer(loader: ConfigLoader, words: list[str]) -> Composer:
+    config = loader.load_configuration("config", words, RunMode.MULTIRUN)
+    return Composer(SimpleNamespace(config_loader=loader), config, words)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("words", "params"),
+    [
+        (["experiment=search_finetune"], {"finetune.blocks": 2, "finetune.learning_rate": 3e-5, "reg": "dropout"}),
+        (
+            ["experiment=search_transfer", "confirm.top=1"],
+            {"model.top_block": "mixed5", "finetune.blocks": 9, "finetune.epochs": 7, "reg.augment": "[flip]"},
+        ),
+        (["tracking.save_model=best", "model=inception"], {"finetune.blocks": 0, "finetune.learning_rate": 3e-5}),
+    ],
+)
+def test_the_line_to_paste_runs_the_trial_again(
+    words: list[str], params: dict[str, Any], loader: ConfigLoader, weights: str
+) -> None:
+    words = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", *words, "data=synthetic", "data.image_size=75"]
+    words.append(f"model.weights={weights}")
+    composer = _composer(loader, words)
+    line = composer.single_run(params)
+    single = loader.load_configuration("config", line, RunMode.RUN)
+    assert single.hydra.mode in (None, RunMode.RUN)
+    again = Points().of(line, single_config(single))
+    assert again.fingerprint == composer.point(params).fingerprint
+    assert again.config.trainer.test and not again.inert
+
+
+def test_the_winner_is_tested_and_not_trained_again(loader: ConfigLoader) -> None:
+    composer = _composer(loader, [*TINY, "if_exists=rerun"])
+    config = composer.tested(composer.point({"reg.l2": 0.1})).config
+    assert (config.if_exists, config.trainer.test) == ("reuse", True)
+
+
+def test_an_option_that_acts_beside_one_choice_alone_is_searched(loader: ConfigLoader, weights: str) -> None:
+    words = ["model=lenet,inception,googlenet", "finetune.blocks=range(0,4)"]
+    _, searched = space.split_overrides(space.parsed(None, words, loader))
+    fixed = [f"model.weights={weights}", "data=synthetic", "data.image_size=75"]
+    _, tunes = _looked_over(_composer(loader, fixed), searched)
+    assert tunes
+
+
+def test_a_plan_tells_what_is_searched_and_what_is_there(program: Program) -> None:
+    words = [*SEARCH, "trainer.epochs=1", "kernel=k3,k5", "hydra/sweeper/sampler=grid", "confirm.top=0"]
+    nothing = program(*words, "plan=true")
+    assert nothing.returncode == 0, nothing.stderr
+    assert 'kernel: choice ["k3", "k5"]' in nothing.stdout and "0 are there" in nothing.stdout
+    assert not Path("mlruns").exists() and not Path("outputs").exists()
+    assert program(*words, "hydra.sweeper.n_trials=1").returncode == 0
+    some = program(*words, "hydra.sweeper.n_trials=2", "plan=true")
+    assert "1 are there, 1 complete" in some.stdout
+    assert "to come: 1 trials, 0 confirming runs; one after another: " in some.stdout
 
 
 class _Reversed:
@@ -93,17 +158,35 @@ def test_a_value_belongs_to_its_seed_whatever_ends_first() -> None:
     assert run_points(_Reversed(), points) == {"mark0": 0.0, "mark1": 1.0, "mark2": 2.0}  # type: ignore[arg-type]
 
 
-def test_pruned_trials_are_told_apart_and_a_search_of_them_alone_fails(program: Program) -> None:
+@pytest.mark.parametrize(
+    ("pruner", "message", "epochs"),
+    [
+        (["hydra.sweeper.trial_seconds=1e-6"], "(hydra.sweeper.trial_seconds=1e-06)", 1),
+        (
+            ["hydra/sweeper/pruner=threshold", "objective.name=train/loss", "objective.direction=minimize"],
+            "pruned after epoch 2 of stage 1: trials of its age do better",
+            2,
+        ),
+    ],
+    ids=["time", "values"],
+)
+def test_pruned_trials_are_told_apart_and_a_search_of_them_alone_fails(
+    pruner: list[str], message: str, epochs: int, program: Program
+) -> None:
+    folder = Path("options/hydra/sweeper/pruner")
+    folder.mkdir(parents=True)
+    (folder / "threshold.yaml").write_text("_target_: optuna.pruners.ThresholdPruner\nupper: 0.0\n")
     words = [*SEARCH, "trainer.epochs=50", "reg.l2=interval(0,0.1)", "hydra.sweeper.n_trials=1"]
-    ended = program(*words, "hydra.sweeper.trial_seconds=1e-6")
+    ended = program("--config-dir", "options", *words, *pruner)
     assert ended.returncode == 1
-    assert "(hydra.sweeper.trial_seconds=1e-06)" in ended.stdout
+    assert message in ended.stdout
     assert "no trial completed" in ended.stdout
     (run,) = _children()
     assert (run.data.tags["beans.status"], run.info.status) == ("pruned", "KILLED")
     assert not run.outputs.model_outputs
     client = mlflow.MlflowClient(f"sqlite:///{Path('mlruns/mlflow.db').resolve()}")
-    assert [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")] == [1]
+    steps = [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")]
+    assert steps == list(range(1, epochs + 1))
     (name,) = optuna.get_all_study_names(f"sqlite:///{Path('mlruns/optuna.db').resolve()}")
     (trial,) = optuna.load_study(study_name=name, storage=f"sqlite:///{Path('mlruns/optuna.db').resolve()}").trials
     assert trial.state == optuna.trial.TrialState.PRUNED
@@ -114,7 +197,7 @@ def test_any_launcher_and_several_objectives(program: Program) -> None:
     words += ["objective.name=[val/accuracy,model/parameters]", "objective.direction=[maximize,minimize]"]
     ended = program(*words, "hydra.sweeper.n_trials=5")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "no trial is pruned" in ended.stdout + ended.stderr
+    assert "no trial is pruned by its values" in ended.stdout + ended.stderr
     assert len(_artifact("trials.csv")) == 2, "a grid ends with its last point"
 
 
@@ -131,6 +214,9 @@ def test_any_launcher_and_several_objectives(program: Program) -> None:
         (["reg=l1,l2", "hydra.sweeper.n_trials=0"], ["hydra.sweeper.n_trials=0"]),
         (["reg=l1,l2", "+hydra.sweeper.sampler.typo=1"], ["hydra.sweeper.sampler.typo=1"]),
         (["reg=l1,l2", "hydra.sweeper.storage=redis://x"], ["hydra.sweeper.storage", "redis"]),
+        (["reg=l1,l2", "hydra.sweeper.n_trials=null"], ["hydra.sweeper.n_trials=null"]),
+        (["reg=l1,l2", "hydra.sweeper.n_trials=ten"], ["hydra.sweeper.n_trials=ten", "Integer"]),
+        (["reg=l1,l2", "hydra.sweeper.pruner=none"], ["hydra.sweeper.pruner"]),
         (["kernel=k3,k55"], ["k55"]),
         (["tracking.experiment=a,b"], ["tracking", "a search has one"]),
         (["finetune.blocks=range(0,3)"], ["finetune.blocks", "acts at no point"]),

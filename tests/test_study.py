@@ -13,12 +13,14 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy.exc
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from beans_exp.errors import ConfigError, PrunedError, StoreError
 from beans_exp.schema import Config, FinetuneConfig, ObjectiveConfig, SweepConfig, TrainerConfig
 from beans_exp.storages import absolute_storage
+from beans_exp.sweep.search import Options, _Loop
 from beans_exp.sweep.study import (
     BEAT,
     MISSED_BEATS,
@@ -28,6 +30,7 @@ from beans_exp.sweep.study import (
     SharedStudy,
     one_at_a_time,
     open_study,
+    storage_losses,
 )
 from beans_exp.tracking.resume import is_dead, this_process
 from beans_exp.trial import Study, can_prune, reporter
@@ -184,24 +187,72 @@ def test_what_follows_a_search_is_done_by_one_process_at_a_time(monkeypatch: pyt
     assert order == ["first", "second"]
 
 
-def test_an_interrupt_leaves_its_trials_to_whoever_goes_on(url: str) -> None:
-    with suppress(KeyboardInterrupt), _open(url) as study:
-        point = study.ask().params
-        raise KeyboardInterrupt
+def test_an_interrupt_leaves_its_trials_to_whoever_goes_on_however_often(url: str) -> None:
+    points = []
+    for _ in range(3):
+        with suppress(KeyboardInterrupt), _open(url) as study:
+            points.append(study.ask().params)
+            raise KeyboardInterrupt
     with _open(url) as study:
         trial = study.ask()
-        assert trial.params == point and trial.user_attrs[ORIGIN] == "retry of trial 0"
+        assert [trial.params] * 3 == points and trial.user_attrs[ORIGIN] == "retry of trial 2"
 
 
-def test_every_point_of_a_grid_and_no_more(url: str) -> None:
-    search = replace(SEARCH, space={"finetune.blocks": IntDistribution(0, 2)})
-    with _open(url, search, {"_target_": "optuna.samplers.GridSampler", "seed": 0}) as study:
-        drawn = []
-        while not study.exhausted:
-            trial = study.ask()
-            drawn.append(trial.params["finetune.blocks"])
-            study.tell(trial, 0.5, TrialState.COMPLETE)
-    assert sorted(drawn) == [0, 1, 2]
+@pytest.mark.parametrize("kind", ["GridSampler", "BruteForceSampler"])
+def test_every_point_of_a_grid_and_no_more_also_after_an_interrupt(kind: str, url: str) -> None:
+    search = replace(SEARCH, space={"finetune.blocks": IntDistribution(0, 3)})
+    sampler = {"_target_": f"optuna.samplers.{kind}", "seed": 0}
+    told = []
+    for interrupted_at in (2, 1, 9):
+        with suppress(KeyboardInterrupt), _open(url, search, sampler) as study:
+            for count in range(9):
+                if study.exhausted:
+                    break
+                trial = study.ask()
+                if count == interrupted_at:
+                    raise KeyboardInterrupt
+                study.tell(trial, 0.5, TrialState.COMPLETE)
+                told.append(trial.params["finetune.blocks"])
+    assert sorted(told) == [0, 1, 2, 3]
+    with _open(url, search, sampler) as study:
+        assert study.exhausted, "the same command draws no point again"
+
+
+def test_a_trial_that_another_machine_took_for_dead_costs_its_owner_nothing(url: str) -> None:
+    with _open(url) as owner, _open(url) as other:
+        trial = owner.ask()
+        report = reporter(_config(url, trial))
+        report(1, _epoch(0.5), 0)
+        other._give_up(other.study.get_trials()[0], again=True)
+        report(2, _epoch(0.5), 0)
+        assert owner.has_ended(trial)
+        owner.tell(trial, 0.5, TrialState.COMPLETE)
+        assert other.study.get_trials()[0].state == TrialState.FAIL
+
+
+def test_a_study_that_is_away_costs_a_run_its_report_alone(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    with _open(url) as study:
+        report = reporter(_config(url, study.ask()))
+    Path(url.removeprefix("sqlite:///")).write_bytes(b"no database any more " * 1000)
+    report(1, _epoch(0.5), 0)
+    report(2, _epoch(0.5), 0)
+    assert "epoch 1 was not reported to the study" in caplog.text
+
+
+def test_a_storage_that_is_lost_is_named(url: str) -> None:
+    with pytest.raises(StoreError, match=r"was lost .*The same command goes on"), storage_losses(url):
+        raise sqlalchemy.exc.OperationalError("select", {}, Exception("server closed the connection"))
+
+
+def test_a_trial_that_its_sweep_took_with_it_is_no_failure_of_the_search(url: str) -> None:
+    with _open(url) as study:
+        loop = _Loop(Options(sampler=RANDOM, pruner=None), None, study, None, False)  # type: ignore[arg-type]
+        study.ask()
+        study._give_up(study.study.get_trials()[0], again=False)
+        assert [trial.state for trial in study.counted] == [TrialState.FAIL]
+        assert not loop._too_many_failed
+        loop._fail(study.ask(), "its job raised")
+        assert loop._too_many_failed
 
 
 def test_processes_are_told_apart() -> None:
@@ -277,6 +328,17 @@ def test_the_best_epoch_so_far_counts_where_it_is_kept(url: str) -> None:
     report(1, _epoch(0.9), 0)
     report(2, _epoch(0.1), 0)
     assert optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values == {1: 0.9, 2: 0.9}
+
+
+def test_what_is_reported_is_of_the_epoch_that_is_kept(url: str) -> None:
+    trial = _with_good_trials(url).ask(SPACE)
+    config = replace(_config(url, trial, select="best"), objective=ObjectiveConfig("val/loss", "minimize"))
+    report = reporter(config)
+    for number, (accuracy, loss) in enumerate([(0.5, 1.0), (0.4, 0.1), (0.6, 2.0)], start=1):
+        with suppress(PrunedError):
+            report(number, _epoch(accuracy) | {"val/loss": loss}, 0)
+    seen = optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values
+    assert seen == {1: 1.0, 2: 1.0, 3: 2.0}, "not the lowest loss: that epoch is not the best one"
 
 
 def test_a_resumed_run_reports_no_epoch_twice(url: str) -> None:

@@ -143,7 +143,8 @@ def _run(parent: Parent, status: str, before: bool) -> str:
     )
     tags = {"beans.fingerprint": "mark", "beans.status": status, "beans.sweep": parent.sweep_id}
     run_id = parent.client.create_run(parent.experiment_id, start_time=started, tags=tags).info.run_id
-    parent.client.set_terminated(run_id, "FINISHED" if status == "finished" else "FAILED", end_time=started + 1)
+    ended = {"finished": "FINISHED", "killed": "KILLED", "pruned": "KILLED"}.get(status, "FAILED")
+    parent.client.set_terminated(run_id, ended, end_time=started + 1)
     return run_id
 
 
@@ -156,6 +157,7 @@ def _run(parent: Parent, status: str, before: bool) -> str:
         ([("finished", True)], [False], "failed", False),
         ([("finished", True), ("diverged", False)], [False], "diverged", True),
         ([("finished", True)], [], "not run", False),
+        ([("pruned", True)], [False], "pruned", False),
         ([], [False], "failed", False),
     ],
 )
@@ -167,6 +169,24 @@ def test_an_outcome_is_what_this_command_did(
     assert (outcome.status, outcome.trained) == (status, trained)
     if outcome.run_id:
         assert outcome.run_id == ids[(status, not trained)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "named"), [("timeout", False, True), ("timeout", True, False), ("killed", False, False)]
+)
+def test_a_job_that_was_told_to_end_is_told_why(kind: str, before: bool, named: bool, parent: Parent) -> None:
+    run_id = _run(parent, "killed", before)
+    parent.close_run("mark", kind, "it took longer than hydra.launcher.timeout=8 seconds")
+    run = parent.client.get_run(run_id)
+    assert run.data.tags["beans.status"] == "killed"
+    assert ("it took longer" in run.data.tags.get("beans.cause", "")) == named
+
+
+def test_a_launcher_that_cannot_be_is_named_before_anything_is_written(program: Program) -> None:
+    ended = program("-m", *TINY, "reg=l1,l2", "hydra.launcher.n_jobs=1000")
+    assert ended.returncode == 1
+    assert "hydra.launcher.n_jobs=1000" in ended.stderr and "Traceback" not in ended.stderr
+    assert not Path("mlruns").exists() and not Path("outputs").exists()
 
 
 def test_a_terminated_grid_closes_its_parent(started: Started, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import keras
 import mlflow
 import numpy as np
 import pytest
+import tensorflow as tf
 import yaml
 from matplotlib.axes import Axes
 from mlflow.entities import Run
@@ -197,11 +198,21 @@ def test_only_the_best_model_of_a_sweep_is_kept() -> None:
     assert len(list(Path("mlruns/artifacts").rglob("model.keras"))) == 1
 
 
+def test_a_sweeps_best_model_is_not_chosen_among_those_that_confirm_it() -> None:
+    sweep = SweepConfig(id="s")
+    run(replace(CONFIG, sweep=sweep, seed=9))
+    for seed in range(2):
+        run(replace(CONFIG, tracking=TrackingConfig(save_model="best"), sweep=sweep, seed=seed))
+    kept = [done.data.params["seed"] for done in _local_runs() if has_model(done)]
+    assert len(kept) == 2 and "9" in kept
+
+
 @pytest.mark.parametrize(
     ("error", "status", "ended"),
     [
         (ValueError("no such layer"), "failed", "FAILED"),
         (MemoryError("too large"), "oom", "FAILED"),
+        (tf.errors.ResourceExhaustedError(None, None, "too large"), "oom", "FAILED"),
         (KeyboardInterrupt(), "killed", "KILLED"),
         (SystemExit(143), "killed", "KILLED"),
     ],

@@ -65,16 +65,17 @@ def confirm(
 
     Ranked by the mean of the objective on validation. No other run is tested: one look, at the winner's.
     """
-    wanted = composer.confirmation()
+    shared = composer.shared()
+    wanted = shared.confirm
     if wanted.top == 0:
         return Confirmation(None, complete=True)
     if len(objective.metrics) > 1:
         log.info("several objectives have no single best configuration: none is confirmed")
         return Confirmation(None, complete=True)
     maximize = objective.directions[0] == "maximize"
-    points = {
-        trial.number: _points(trial, composer, wanted.seeds) for trial in best_trials(trials, maximize, wanted.top)
-    }
+    best = best_trials(trials, maximize, wanted.top)
+    fresh = _fresh_seeds(trials, shared.seed, wanted.seeds)
+    points = {trial.number: _points(trial, composer, fresh) for trial in best}
     log.info("confirmation: %d configurations on %d fresh seeds each", len(points), wanted.seeds)
     values = run_points(jobs, [point for seeds in points.values() for point in seeds])
     ranked = _ranked(trials, points, values, maximize)
@@ -99,10 +100,15 @@ def _ranked(
     return sorted(found, key=lambda candidate: candidate.mean, reverse=maximize)
 
 
-def _points(trial: FrozenTrial, composer: Composer, count: int) -> list[Point]:
-    first = composer.point(trial.params).config.seed + 1
-    seeds = range(first, first + count)
-    return [composer.point(trial.params, f"seed={seed % 2**32}", "tracking.save_model=all") for seed in seeds]
+def _fresh_seeds(trials: Sequence[FrozenTrial], shared: int, count: int) -> list[int]:
+    """Seeds above that of every trial: the one they share, or those that were searched."""
+    drawn = [trial.params["seed"] for trial in trials if "seed" in trial.params]
+    first = 1 + max(drawn, default=shared)
+    return [seed % 2**32 for seed in range(first, first + count)]
+
+
+def _points(trial: FrozenTrial, composer: Composer, seeds: Sequence[int]) -> list[Point]:
+    return [composer.point(trial.params, f"seed={seed}", "tracking.save_model=all") for seed in seeds]
 
 
 def run_points(jobs: SweepJobs, points: Sequence[Point]) -> dict[str, float]:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState
 
 from beans_exp.schema import Config
+from beans_exp.storages import dashboard_address
 from beans_exp.sweep.composer import Composer
 from beans_exp.sweep.jobs import SweepJobs
 from beans_exp.sweep.study import FINGERPRINT, ORIGIN, SharedStudy
@@ -22,9 +23,9 @@ def finish(
     study: SharedStudy, composer: Composer, jobs: SweepJobs, config: Config, confirmed: FrozenTrial | None
 ) -> None:
     """Print what the search found, and keep its trials and pictures with the parent run."""
-    for trial in study.counted:
-        if trial.state == TrialState.COMPLETE and FINGERPRINT in trial.user_attrs:
-            jobs.completed.setdefault(trial.user_attrs[FINGERPRINT], True)  # by other processes and earlier commands
+    for trial in study.counted:  # by other processes and earlier commands
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and FINGERPRINT in trial.user_attrs:
+            jobs.completed.setdefault(trial.user_attrs[FINGERPRINT], trial.state == TrialState.COMPLETE)
     print(_summary(study.counted))
     several = len(config.objective.metrics) > 1
     best = study.study.best_trials if any(trial.state == TrialState.COMPLETE for trial in study.counted) else []
@@ -36,7 +37,8 @@ def finish(
     if not several:
         _log_pictures(study.study, jobs, config.objective.metrics[0])
     print(f"experiment {config.tracking.experiment}: {jobs.place.hint}")
-    print(f"study {study.name}: optuna-dashboard {shlex.quote(study.url)}")
+    if (address := dashboard_address(study.url)) is not None:
+        print(f"study {study.name}: optuna-dashboard {shlex.quote(address)}")
 
 
 def _print_trial(what: str, trial: FrozenTrial, composer: Composer, config: Config) -> None:

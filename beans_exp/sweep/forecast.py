@@ -17,20 +17,26 @@ from beans_exp.tracking.store import find_experiment, store_uri
 
 
 def print_forecast(plan: Plan, config: DictConfig) -> None:
-    """Print a row for each job of `plan`: reused, gone on with, or trained, and the time that it took in finished runs.
+    """Print a row for each job of `plan`: what it stands for, what would become of it, its time in finished runs.
 
     Nothing is written, not even a store. Raises StoreError for a store that cannot be read.
     """
     experiment_id = find_experiment(store_uri(plan.tracking), plan.tracking.experiment)
-    table = Table("job", "fingerprint", "would be", "seconds", box=SIMPLE_HEAD)
+    table = Table("job", "fingerprint", "stands for", "would be", "seconds", box=SIMPLE_HEAD)
     table.columns[-1].justify = "right"
     known: list[float | None] = []
     for job in plan.jobs:
         state, seconds = _forecast(job, experiment_id, _folder(plan, config))
-        table.add_row(job.label, job.fingerprint, state, "unknown" if seconds is None else f"{seconds:.0f}")
+        seconds_text = "unknown" if seconds is None else f"{seconds:.0f}"
+        table.add_row(job.label, job.fingerprint, _stands_for(job), state, seconds_text)
         known.append(seconds)
     Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
     print(_total(known))
+
+
+def _stands_for(job: Job) -> str:
+    reduced = [f"without {option.key}" for option in job.point.inert]
+    return ", ".join([*([f"{job.points} equal points"] if job.points > 1 else []), *reduced])
 
 
 def _forecast(job: Job, experiment_id: str | None, folder: Path) -> tuple[str, float | None]:

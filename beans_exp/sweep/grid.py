@@ -33,6 +33,8 @@ def run_grid(
     with errors_as_messages():
         points = [*compose_grid(hydra_context.config_loader, config, grid)]
         plan = plan_grid(points)
+        if hasattr(launcher, "bounds"):
+            launcher.bounds()  # what it is given is checked before anything is written
         _print_plan(plan)
         if plan.only:
             from beans_exp.sweep.forecast import print_forecast

@@ -1,5 +1,6 @@
 """From the points of a grid to the jobs that differ: options that cannot act are dropped, equal points run once."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ class Job:
 
     point: Point
     label: str
+    points: int = 1
+    """How many points of the grid mean this job."""
 
     @property
     def config(self) -> Config:
@@ -79,11 +82,12 @@ def plan_grid(grid: Sequence[Asked]) -> Plan:
     meanings = Points()
     points = [meanings.of(asked.overrides, asked.config) for asked in grid]
     _require_action(grid)
+    equal = Counter(point.fingerprint for point in points)
     jobs: dict[str, Job] = {}
     dropped: list[str] = []
     for asked, point in zip(grid, points, strict=True):
         dropped += [str(option) for option in point.inert]
-        jobs.setdefault(point.fingerprint, Job(point, _label(asked, grid)))
+        jobs.setdefault(point.fingerprint, Job(point, _label(asked, grid), equal[point.fingerprint]))
     return Plan(list(jobs.values()), len(grid), list(dict.fromkeys(dropped)), grid[0].config.plan)
 
 

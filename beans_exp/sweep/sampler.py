@@ -1,5 +1,6 @@
 """The sampler of a study whose trials are asked for by several processes, and by the same command again."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,18 +12,32 @@ from optuna.trial import FrozenTrial, TrialState
 from beans_exp.optuna_parts import instantiate
 from beans_exp.sweep import space
 
-UNSEEDED = ("GridSampler", "QMCSampler", "BruteForceSampler")
+ONCE = ("GridSampler", "BruteForceSampler")
+"""Samplers that draw each point once, and no more."""
+UNSEEDED = (*ONCE, "QMCSampler")
 """Samplers that find their place by themselves, whoever asks."""
 WHERE = "hydra.sweeper.sampler"
 
 
 def make_sampler(node: Mapping[str, Any], searched: Mapping[str, BaseDistribution]) -> BaseSampler:
     """Return the sampler that `node` describes; one with a seed draws by the trial's number."""
-    kind = str(node.get("_target_")).rpartition(".")[2]
+    kind = _kind(node)
     more = {"search_space": space.grid(searched)} if kind == "GridSampler" else {}
     if kind in UNSEEDED or not isinstance(node.get("seed"), int):
         return instantiate(dict(node), WHERE, **more)
     return ByTrial(lambda seed: instantiate({**node, "seed": seed}, WHERE, **more), node["seed"])
+
+
+def number_of_points(node: Mapping[str, Any], searched: Mapping[str, BaseDistribution]) -> int | None:
+    """Return how many points the sampler that `node` describes draws; None where there is no end of them.
+
+    Raises ConfigError for an interval of floats, which such a sampler cannot draw.
+    """
+    return math.prod(map(len, space.grid(searched).values())) if _kind(node) in ONCE else None
+
+
+def _kind(node: Mapping[str, Any]) -> str:
+    return str(node.get("_target_")).rpartition(".")[2]
 
 
 class ByTrial(BaseSampler):

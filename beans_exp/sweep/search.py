@@ -6,12 +6,13 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from beans_exp.data.source import text_digest
@@ -20,13 +21,14 @@ from beans_exp.errors import BeansExpError, ConfigError
 from beans_exp.optuna_parts import instantiate
 from beans_exp.schema import Config
 from beans_exp.schema.combinations import OF_THE_TEST
-from beans_exp.schema.rules import at_least, broken, fraction, positive
+from beans_exp.schema.rules import at_least, broken, fraction, positive, shown
 from beans_exp.storages import absolute_storage
 from beans_exp.sweep import space
 from beans_exp.sweep.composer import Composer
 from beans_exp.sweep.confirm import confirm
 from beans_exp.sweep.finish import finish
 from beans_exp.sweep.jobs import SweepJobs, default_storage, open_jobs, values_of
+from beans_exp.sweep.outlook import print_outlook
 from beans_exp.sweep.point import Point
 from beans_exp.sweep.study import (
     FINGERPRINT,
@@ -36,8 +38,10 @@ from beans_exp.sweep.study import (
     SharedStudy,
     one_at_a_time,
     open_study,
+    storage_losses,
 )
 from beans_exp.sweep.worker import JobError, is_pruned
+from beans_exp.tracking.resume import CAUSE
 from beans_exp.tracking.sweeps import STUDY
 from beans_exp.trial import Study, can_prune
 from beans_exp.weights import weights_digest
@@ -45,7 +49,7 @@ from beans_exp.weights import weights_digest
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Options:
     """`hydra.sweeper` of the Optuna sweeper."""
 
@@ -83,7 +87,7 @@ def run_search(
         _refuse_test(config)
         fixed, searched = space.split_overrides(space.parsed(options.params, arguments, hydra_context.config_loader))
         composer = Composer(hydra_context, config, fixed)
-        first = _first_point(composer, searched)
+        first, tunes = _looked_over(composer, searched)
         search = Search(searched, _facts(first, composer), first.config.objective.directions)
         _check(options, first.config)
         if hasattr(launcher, "bounds"):
@@ -92,19 +96,20 @@ def run_search(
             options.study_name
             or f"beans_exp-{text_digest((search.description, first.config.tracking.experiment))[:12]}"
         )
-        if first.config.plan:
-            _print_plan(name, search, options)
-            return
         tracking = first.config.tracking
         url = absolute_storage(options.storage or default_storage(tracking))
+        if first.config.plan:
+            print_outlook(url, name, search.description, options.n_trials, composer.shared().confirm)
+            return
         sweep_id = text_digest(("search", name, tracking.experiment))[:16]
         with (
+            storage_losses(url),
             open_study(url, name, search, options.sampler) as study,
             open_jobs(launcher, config, tracking, sweep_id, options.n_jobs) as jobs,
         ):
             known = {"storage": url, "name": name, "wanted": options.n_trials}
             jobs.place.parent.announce(STUDY, json.dumps(known))
-            ok = _Loop(options, composer, study, jobs, _tunes(composer, searched)).run()
+            ok = _Loop(options, composer, study, jobs, tunes).run()
             with one_at_a_time(study):
                 found = confirm(study.counted, composer, jobs, first.config.objective) if ok else None
                 finish(study, composer, jobs, first.config, found.winner if found else None)
@@ -115,12 +120,17 @@ def run_search(
 
 def _options(given: dict[str, Any]) -> Options:
     known = {item.name for item in fields(Options)}
-    for key in given:
+    typed = OmegaConf.structured(Options)
+    for key, value in given.items():
         if key not in known:
             raise ConfigError(
                 f"hydra.sweeper.{key} is not a key of the Optuna sweeper; known: {', '.join(sorted(known))}"
             )
-    return Options(**given)
+        try:
+            typed[key] = value
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"hydra.sweeper.{key}={shown(value)}: {str(error).splitlines()[0]}") from error
+    return cast(Options, OmegaConf.to_object(typed))
 
 
 def _refuse_test(config: DictConfig) -> None:
@@ -140,38 +150,43 @@ def _check(options: Options, config: Config) -> None:
         raise broken("tracking.save_model", "best", "all or none with several objectives: none is the best")
     if options.pruner and not can_prune(config) and not str(options.pruner["_target_"]).endswith("NopPruner"):
         names = ", ".join(config.objective.metrics)
-        log.warning("no trial is pruned: objective.name=%s has no single value after an epoch", names)
+        log.warning("no trial is pruned by its values: objective.name=%s has no single one after an epoch", names)
 
 
-def _first_point(composer: Composer, searched: Mapping[str, Any]) -> Point:
-    """Compose every end of every range, so that what cannot be run, or cannot act, is found before anything is trained.
+def _looked_over(composer: Composer, searched: Mapping[str, Any]) -> tuple[Point, bool]:
+    """Return the first point of the search, and whether any that was looked at tunes blocks.
 
-    Each parameter is varied while the others are at their first values, and while they are at their last ones.
+    Every end of every range is composed, so that what cannot be run, or cannot act, is found before anything is
+    trained: each parameter is varied while the others are at their first values, and while they are at their last ones;
+    one that does not act there, beside each other choice of the others.
     """
     if not searched:
         raise ConfigError("the search space is empty: leave something open, for example finetune.blocks=range(0,12)")
     ends = {key: space.ends(distribution) for key, distribution in searched.items()}
-    first = composer.point({key: values[0] for key, values in ends.items()})
+    corners = [{key: values[place] for key, values in ends.items()} for place in (0, -1)]
+    others = [corners[0] | {key: value} for key, values in ends.items() for value in values[1:]]
+    first = composer.point(corners[0])
+    tunes = False
     for key, values in ends.items():
-        found = [
-            [composer.point({other: every[place] for other, every in ends.items()} | {key: value}) for value in values]
-            for place in (0, -1)
-        ]
-        for point in (point for points in found for point in points):
-            for group in ("tracking", "objective", "plan"):
-                if getattr(point.config, group) != getattr(first.config, group):
-                    raise ConfigError(f"{key}: {group} cannot be searched: a search has one")
-        if all(len({point.fingerprint for point in points}) < 2 for points in found):
-            option = next((str(inert) for inert in found[-1][-1].inert), f"{key} decides nothing")
+        acts = False
+        for place, corner in enumerate([*corners, *others]):
+            if acts and place >= len(corners):
+                break
+            points = [composer.point(corner | {key: value}) for value in values]
+            _require_one_sweep(key, first, points)
+            acts |= len({point.fingerprint for point in points}) > 1
+            tunes |= any(point.config.finetune.blocks > 0 for point in points)
+        if not acts:
+            option = next((str(inert) for inert in points[-1].inert), f"{key} decides nothing")
             raise ConfigError(f"{option}; it acts at no point of the search. Leave it out")
-    return first
+    return first, tunes
 
 
-def _tunes(composer: Composer, searched: Mapping[str, Any]) -> bool:
-    """Whether the search tunes blocks at its first values or at its last ones."""
-    ends = {key: space.ends(distribution) for key, distribution in searched.items()}
-    points = [composer.point({key: values[place] for key, values in ends.items()}) for place in (0, -1)]
-    return any(point.config.finetune.blocks > 0 for point in points)
+def _require_one_sweep(key: str, first: Point, points: Sequence[Point]) -> None:
+    """Raise ConfigError where `key` varies what belongs to the search as a whole."""
+    for group in ("tracking", "objective", "plan"):
+        if any(getattr(point.config, group) != getattr(first.config, group) for point in points):
+            raise ConfigError(f"{key}: {group} cannot be searched: a search has one")
 
 
 def _facts(first: Point, composer: Composer) -> dict[str, str]:
@@ -191,12 +206,6 @@ def _facts(first: Point, composer: Composer) -> dict[str, str]:
     if first.config.model.pretrained:
         facts["weights"] = str(weights_digest(first.config.model))[:16]
     return facts
-
-
-def _print_plan(name: str, search: Search, options: Options) -> None:
-    print(f"study {name}: {options.n_trials} trials of")
-    for key, text in search.description.items():
-        print(f"  {key}: {text}")
 
 
 class _Loop:
@@ -242,7 +251,9 @@ class _Loop:
 
     @property
     def _failed(self) -> list[FrozenTrial]:
-        return [trial for trial in self.study.counted if trial.state == TrialState.FAIL]
+        """The trials that failed by themselves; what killed a sweep's process says nothing of its trials."""
+        found = [trial for trial in self.study.counted if trial.state == TrialState.FAIL]
+        return [trial for trial in found if CAUSE in trial.user_attrs]
 
     @property
     def _too_many_failed(self) -> bool:
@@ -251,7 +262,7 @@ class _Loop:
     def _judged(self) -> bool:
         if self._too_many_failed:
             rate = self.options.max_failure_rate
-            causes = {str(trial.user_attrs.get("beans.cause", "unknown")) for trial in self._failed}
+            causes = {str(trial.user_attrs[CAUSE]) for trial in self._failed}
             print(f"the search failed: {len(self._failed)} trials did, hydra.sweeper.max_failure_rate={rate:g}")
             print("\n".join(f"  {cause}" for cause in sorted(causes)))
             return False
@@ -289,8 +300,9 @@ class _Loop:
         self._start(trial, point)
 
     def _start(self, trial: Trial, point: Point) -> None:
-        """Start a trial, unless its value is known, or an earlier one that may be equal is under way elsewhere."""
+        """Start a trial, unless its value is known, or an earlier one that may be equal is under way."""
         before = [other.user_attrs.get(FINGERPRINT) for other in self.study.others if other.number < trial.number]
+        before += [other.fingerprint for _, other in self.running.values()]
         if point.fingerprint in before or None in before:
             self.waiting.append((trial, point))
             return
@@ -321,6 +333,9 @@ class _Loop:
         return False
 
     def _tell(self, trial: Trial, point: Point, result: JobReturn) -> None:
+        if self.study.has_ended(trial):
+            log.warning("trial %d: another machine took this one for dead, and tries its point again", trial.number)
+            return
         error = result._return_value
         trial.set_user_attr("beans.run", self.jobs.run_of(point.fingerprint))
         if result.status == JobStatus.COMPLETED:
@@ -339,6 +354,6 @@ class _Loop:
         print(f"trial {trial.number}: {shown}{f' ({origin})' if origin else ''}  {' '.join(space.words(trial.params))}")
 
     def _fail(self, trial: Trial, cause: str) -> None:
-        trial.set_user_attr("beans.cause", cause[:500])
+        trial.set_user_attr(CAUSE, cause[:500])
         self.study.tell(trial, None, TrialState.FAIL)
         print(f"trial {trial.number} failed: {cause}  {' '.join(space.words(trial.params))}")

@@ -1,10 +1,11 @@
 """The Optuna study of a search: found again, checked, asked and told, and cleared of what dead processes left."""
 
+import json
 import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,9 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from beans_exp.errors import ConfigError, StoreError
-from beans_exp.storages import open_storage, storage_file
+from beans_exp.storages import GRPC, open_storage, storage_file
 from beans_exp.sweep import space
-from beans_exp.sweep.sampler import make_sampler
+from beans_exp.sweep.sampler import make_sampler, number_of_points
 from beans_exp.tracking.resume import host_of, is_dead, this_process
 
 log = logging.getLogger(__name__)
@@ -56,12 +57,13 @@ class Search:
 class SharedStudy:
     """A study in its storage, which other processes may work on, too."""
 
-    def __init__(self, url: str, study: optuna.Study, search: Search) -> None:
+    def __init__(self, url: str, study: optuna.Study, search: Search, points: int | None = None) -> None:
         self.url = url
         self.study = study
         self.search = search
+        self.points = points
+        """How many there are, where the sampler draws each of them once."""
         self.mine: set[int] = set()
-        self.exhausted = False
         self._others: dict[int, tuple[float, int]] = {}
         """Of the trials of other processes, the last beat, and how often it was seen again."""
         self._stop = threading.Event()
@@ -75,7 +77,7 @@ class SharedStudy:
         self._stop.set()
         for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
             if trial._trial_id in self.mine:
-                self._give_up(trial)
+                self._give_up(trial, again=True)
 
     @property
     def name(self) -> str:
@@ -83,30 +85,40 @@ class SharedStudy:
 
     @property
     def counted(self) -> list[FrozenTrial]:
-        """The trials that count towards `n_trials`: all but those that were tried again and those that wait."""
-        found = self.study.get_trials(deepcopy=False)
-        return [trial for trial in found if RETRIED not in trial.user_attrs and trial.state != TrialState.WAITING]
+        """The trials that count towards `n_trials`."""
+        return counted(self.study.get_trials(deepcopy=False))
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every point was drawn, and none waits to be tried again."""
+        drawn = {json.dumps(trial.params, sort_keys=True) for trial in self.counted}
+        return self.points is not None and len(drawn) >= self.points
 
     def ask(self) -> Trial:
-        """Return the next trial, owned by this process from now on."""
+        """Return the next trial, owned by this process before it is drawn, which may take long."""
         try:
-            trial = self.study.ask(self.search.space)
+            trial = self.study.ask()
+            trial.set_user_attr(OWNER, this_process())
+            trial.set_user_attr(BEAT, time.time())
+            self.mine.add(trial._trial_id)
+            for key, distribution in self.search.space.items():
+                trial._suggest(key, distribution)
         except ImportError as error:
             raise ConfigError(f"hydra.sweeper.sampler needs a package that is not installed: {error}") from error
-        trial.set_user_attr(OWNER, this_process())
-        trial.set_user_attr(BEAT, time.time())
-        self.mine.add(trial._trial_id)
         return trial
 
     def tell(self, trial: Trial, values: float | Sequence[float] | None, state: TrialState) -> None:
-        """End `trial`."""
+        """End `trial`, unless another machine took it for dead and did."""
         self.mine.discard(trial._trial_id)
         try:
-            self.study.tell(trial, values if state == TrialState.COMPLETE else None, state)
+            self.study.tell(trial, values if state == TrialState.COMPLETE else None, state, skip_if_finished=True)
         except RuntimeError as error:
             if "Study.stop" not in str(error):  # what a sampler calls that has drawn every point
                 raise
-            self.exhausted = True
+
+    def has_ended(self, trial: Trial) -> bool:
+        """Whether `trial` was ended, by whatever process."""
+        return self.study._storage.get_trial(trial._trial_id).state.is_finished()
 
     def withdraw(self, trial: Trial) -> None:
         """Take back a trial that was asked for while other processes asked for the last ones."""
@@ -123,7 +135,7 @@ class SharedStudy:
         """Fail the trials whose process has died, and return them; each point is tried once more."""
         dead = [trial for trial in self.others if self.has_died(trial)]
         for trial in dead:
-            self._give_up(trial)
+            self._give_up(trial, again=not str(trial.user_attrs.get(ORIGIN)).startswith("retry"))
         return dead
 
     def has_died(self, trial: FrozenTrial) -> bool:
@@ -142,14 +154,21 @@ class SharedStudy:
                 said = True
             time.sleep(WAIT_SECONDS)
 
-    def _give_up(self, trial: FrozenTrial) -> None:
-        again = not str(trial.user_attrs.get(ORIGIN)).startswith("retry")
+    def _give_up(self, trial: FrozenTrial, *, again: bool) -> None:
+        """End a trial that came to no end; with `again` its point, as the sampler knows it, is asked for next."""
         with suppress(RuntimeError, ValueError, KeyError):  # another process closed it at the same moment
             if again:
                 self.study._storage.set_trial_user_attr(trial._trial_id, RETRIED, True)
             self.study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
             if again:
-                self.study.enqueue_trial(trial.params, {ORIGIN: f"retry of trial {trial.number}"})
+                waiting = optuna.trial.create_trial(
+                    state=TrialState.WAITING,
+                    params=trial.params,
+                    distributions=trial.distributions,
+                    user_attrs={ORIGIN: f"retry of trial {trial.number}"},
+                    system_attrs=trial.system_attrs,
+                )
+                self.study.add_trial(waiting)
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
@@ -169,27 +188,56 @@ class SharedStudy:
         }
 
 
+def counted(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Return those that count towards `n_trials`: all but those that were tried again and those that wait."""
+    return [trial for trial in trials if RETRIED not in trial.user_attrs and trial.state != TrialState.WAITING]
+
+
 def open_study(url: str, name: str, search: Search, sampler: Mapping[str, Any]) -> SharedStudy:
     """Open the study `name` in the storage at `url`, which is created where it does not exist yet.
 
     Raises StoreError for a storage that cannot be used, ConfigError for a study that searches something else.
     """
-    import sqlalchemy.exc
-
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     made = make_sampler(sampler, search.space)  # before anything is written
+    points = number_of_points(sampler, search.space)
+    with opening(url), _creation_lock(url):
+        storage = _opened(url)
+        _require_same(url, name, search, _known(storage, name))
+        directions: Any = search.directions
+        study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
+        study.set_user_attr(SEARCH, search.description)
+    study.sampler = made
+    return SharedStudy(url, study, search, points)
+
+
+@contextmanager
+def opening(url: str) -> Iterator[None]:
+    """Raise StoreError where the storage at `url` cannot be opened in the block."""
+    import sqlalchemy.exc
+
     try:
-        with _creation_lock(url):
-            storage = _opened(url)
-            _require_same(url, name, search, _known(storage, name))
-            directions: Any = search.directions
-            study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
-            study.set_user_attr(SEARCH, search.description)
+        yield
     except (sqlalchemy.exc.SQLAlchemyError, OSError, ImportError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise StoreError(f"hydra.sweeper.storage: {url} cannot be used ({reason}). Set another one") from error
-    study.sampler = made
-    return SharedStudy(url, study, search)
+
+
+@contextmanager
+def storage_losses(url: str) -> Iterator[None]:
+    """Raise StoreError where the storage at `url` stops to answer in the block."""
+    import sqlalchemy.exc
+
+    losses: list[type[Exception]] = [sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError]
+    if url.startswith(GRPC):
+        import grpc  # type: ignore[import-untyped]
+
+        losses.append(grpc.RpcError)
+    try:
+        yield
+    except tuple(losses) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise StoreError(f"hydra.sweeper.storage: {url} was lost ({reason}). The same command goes on") from error
 
 
 @contextmanager

@@ -60,11 +60,13 @@ def usual_seconds(experiment_id: str, config: Config) -> float | None:
 
 
 def untested(experiment_id: str, fingerprint: str) -> str | None:
-    """Return the newest finished run with `fingerprint` that has a model, if none of them was tested."""
-    found = _finished(mlflow.MlflowClient(), experiment_id, f"tags.`beans.fingerprint` = '{fingerprint}'")
-    if any("test/accuracy" in run.data.metrics for run in found):
-        return None
-    return next((run.info.run_id for run in found if has_model(run)), None)
+    """Return the newest finished run with `fingerprint` that has a model; None where it, or a newer one, was tested."""
+    for run in _finished(mlflow.MlflowClient(), experiment_id, f"tags.`beans.fingerprint` = '{fingerprint}'"):
+        if "test/accuracy" in run.data.metrics:
+            return None
+        if has_model(run):
+            return run.info.run_id
+    return None
 
 
 def _finished(client: mlflow.MlflowClient, experiment_id: str, query: str) -> list[Run]:
@@ -113,8 +115,10 @@ def keep_best_model(client: mlflow.MlflowClient, run_id: str, rank: Ranked, save
 
 
 def _siblings(client: mlflow.MlflowClient, run_id: str, sweep: str | None) -> Sequence[Run]:
+    """The other runs of the sweep that the best model is chosen among: not those that confirm it, which keep theirs."""
     experiment_id = client.get_run(run_id).info.experiment_id
     query = f"tags.`beans.sweep` = '{sweep}' and attributes.status = 'FINISHED'"
+    query += " and params.`tracking.save_model` = 'best'"
     found = client.search_runs([experiment_id], query)
     return [run for run in found if run.info.run_id != run_id and "beans.fingerprint" in run.data.tags]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import mlflow
 import psutil
 from mlflow.entities import Run
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from beans_exp.checkpoint import Checkpoints
 from beans_exp.schema import Config
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 
 PROCESS = "beans.process"
 """The tag that names the process which holds a run open."""
+CAUSE = "beans.cause"
+"""The tag that says why a run did not end well."""
+TRACEBACK = "traceback.txt"
 DESCRIBED = "config.yaml"
 """The last artifact that says what a run is."""
 EPOCH_MARK = "train/loss"
@@ -77,8 +81,17 @@ def close_dead_runs(experiment_id: str) -> None:
 def end_run(client: mlflow.MlflowClient, run_id: str, cause: str, status: str = "killed") -> None:
     """End a run in the name of a process that could not do it."""
     client.set_tag(run_id, "beans.status", status)
-    client.set_tag(run_id, "beans.cause", cause[:500])
+    client.set_tag(run_id, CAUSE, cause[:500])
     client.set_terminated(run_id, "KILLED" if status == "killed" else "FAILED")
+
+
+def forget_end(client: mlflow.MlflowClient, run_id: str) -> None:
+    """Take back why a run that is reopened did not end well the first time."""
+    run = client.get_run(run_id)
+    if CAUSE in run.data.tags:
+        client.delete_tag(run_id, CAUSE)
+    if TRACEBACK in {item.path for item in client.list_artifacts(run_id)}:
+        get_artifact_repository(run.info.artifact_uri).delete_artifacts(TRACEBACK)
 
 
 def reopenable(experiment_id: str, config: Config, fingerprint: str, checkpoints: Checkpoints) -> Reopened | None:

@@ -31,7 +31,7 @@ from beans_exp.tracking.model import save_model
 from beans_exp.tracking.outbox import PARENT, Direct, Outbox, Post, kept, new_letters, open_post, write_text
 from beans_exp.tracking.params import config_yaml, flat_params
 from beans_exp.tracking.registry import model_of_run
-from beans_exp.tracking.resume import DESCRIBED, PROCESS, Reopened, this_process
+from beans_exp.tracking.resume import CAUSE, DESCRIBED, PROCESS, TRACEBACK, Reopened, forget_end, this_process
 from beans_exp.tracking.store import store_uri
 from beans_exp.weights import weights_name
 
@@ -113,10 +113,10 @@ class Tracker:
         """End the run, with its `beans.status` and, where there is one, the cause."""
         tags = {"beans.status": status}
         if error is not None:
-            tags["beans.cause"] = f"{type(error).__name__}: {error}"[:500]
+            tags[CAUSE] = f"{type(error).__name__}: {error}"[:500]
         self.post.send("tags", tags)
         if error is not None and status != "pruned":
-            self._text("".join(traceback.format_exception(error)), "traceback.txt")
+            self._text("".join(traceback.format_exception(error)), TRACEBACK)
         self.post.send("end", {"status": mlflow_status, "time": _now(), "objective": self.objective})
         self.post.close()
 
@@ -175,6 +175,7 @@ def _open(
     if reopened:
         run_id = reopened.run_id
         client.update_run(run_id, status="RUNNING")
+        forget_end(client, run_id)
         client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
     else:
         run_id = client.create_run(experiment_id, tags=resolve_tags(tags), run_name=name).info.run_id

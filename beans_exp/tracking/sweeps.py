@@ -84,6 +84,9 @@ class Parent:
             status = run.data.tags.get("beans.status", unsent)
             return Outcome(fingerprint, status, run.info.run_id, trained=True, metrics=run.data.metrics)
         finished = [run for run in found if run.info.status == "FINISHED"]
+        pruned = [run for run in ours if run.data.tags.get("beans.status") == PRUNED]
+        if not completed and pruned:  # by an earlier command
+            return Outcome(fingerprint, PRUNED, pruned[0].info.run_id, metrics=pruned[0].data.metrics)
         if not completed:
             return Outcome(fingerprint, NOT_RUN if completed is None else "failed")
         if not finished:
@@ -101,8 +104,11 @@ class Parent:
         With `if_dead` only where its process is known to have ended: another machine's may go on.
         """
         for run in self._runs(fingerprint) if self.is_there else ():
-            open_here = run.info.status == "RUNNING" and run.data.tags.get("beans.sweep") == self.sweep_id
-            if open_here and (not if_dead or is_dead(run.data.tags.get(PROCESS, ""))):
+            if run.data.tags.get("beans.sweep") != self.sweep_id:
+                continue
+            is_open = run.info.status == "RUNNING" and (not if_dead or is_dead(run.data.tags.get(PROCESS, "")))
+            told_to_end = kind == "timeout" and run.info.status == "KILLED" and _ended(run) >= self.opened
+            if is_open or told_to_end:  # the latter knows who ended it, not why
                 end_run(self.client, run.info.run_id, cause, "killed" if kind == "timeout" else kind)
 
     def close(self, outcomes: Sequence[Outcome]) -> None:
@@ -149,7 +155,7 @@ def open_parent(uri: str, experiment: str, experiment_id: str | None, sweep_id: 
     query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
     run = newest_run(client, experiment_id, query)
     if run is None:
-        client.create_run(experiment_id, tags=tags, run_name=name)
+        client.create_run(experiment_id, tags=tags | {PROCESS: this_process()}, run_name=name)
         run = _the_one(client, experiment_id, query, 0.0 if uri.startswith("sqlite:///") else SETTLE_SECONDS)
     client.update_run(run.info.run_id, status="RUNNING")
     # Machines that share a search do this at one moment: unlike `set_tag`, a batch is tried again where they collide.
