@@ -1,7 +1,7 @@
 """A sweep that is under way: its folder, its parent run, and the words that its jobs are started with."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,15 +46,16 @@ class Place:
             return f"kept until its server answers: python -m beans_exp.sync {self.folder}"
         return ui_hint(self.uri, self.experiment_id)
 
-    def words(self, overrides: Sequence[str], fingerprint: str, **settled: Any) -> list[str]:
+    def words(self, point: Point, settled: Mapping[str, Any]) -> list[str]:
         """The overrides of a job, and what the parent process settled for it."""
         given: dict[str, Any] = {
             "sweep.id": self.sweep_id,
-            "sweep.fingerprint": fingerprint,
+            "sweep.fingerprint": point.fingerprint,
             "tracking.uri": quoted(self.uri),
         }
         given |= {"sweep.parent_run": self.parent.run_id} if self.parent.run_id else {}
-        return [*overrides, *(f"{key}={value}" for key, value in (given | settled).items())]
+        given |= {"trainer.precision": point.config.trainer.precision} if point.precision_was_auto else {}
+        return [*point.overrides, *(f"{key}={value}" for key, value in (given | settled).items())]
 
 
 def open_place(config: DictConfig, tracking: TrackingConfig, sweep_id: str) -> Place:
@@ -85,6 +86,11 @@ def _sweep_folder(config: DictConfig, sweep_id: str) -> Path:
     except OSError as error:
         raise BeansExpError(f"the output folder {folder} cannot be written ({error}). Set hydra.sweep.dir") from error
     return folder
+
+
+def hush(launcher: Launcher) -> None:
+    """Keep `launcher` from printing the words of its jobs, which hold what was settled for them."""
+    logging.getLogger(type(launcher).__module__).setLevel(logging.WARNING)
 
 
 def quoted(text: str) -> str:
@@ -120,13 +126,11 @@ class SweepJobs:
         number = self.started
         self.started += 1
         settled: dict[str, Any] = {"sweep.job": number + 1}
-        if point.precision_was_auto:
-            settled["trainer.precision"] = point.config.trainer.precision
         if study is not None:
             settled["sweep.study"] = quoted(study)
         self.completed.setdefault(point.fingerprint, None)
         self.under_way[number] = point.fingerprint
-        self.stream.start(number, self.place.words(point.overrides, point.fingerprint, **settled))
+        self.stream.start(number, self.place.words(point, settled))
         return number
 
     def finished(self, point: Point) -> list[float] | None:
@@ -175,7 +179,7 @@ def open_jobs(
 ) -> Iterator[SweepJobs]:
     """Yield the jobs of a search; at the end those under way are ended, and the parent run is closed."""
     place = open_place(config, tracking, sweep_id)
-    logging.getLogger(type(launcher).__module__).setLevel(logging.WARNING)  # it would print the settled overrides
+    hush(launcher)
     with ExitStack() as last, open_stream(launcher, n_jobs) as stream:
         jobs = SweepJobs(place, stream)
         last.callback(jobs.close)  # once the jobs under way have ended

@@ -8,7 +8,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from beans_exp.sweep.jobs import INTERRUPTED, Place, close_left_open, open_place
+from beans_exp.sweep.jobs import INTERRUPTED, Place, close_left_open, hush, open_place
 from beans_exp.sweep.plan import Job, Plan
 from beans_exp.sweep.table import print_results
 from beans_exp.tracking.sweeps import FINISHED, JOBS
@@ -23,7 +23,7 @@ def launch(plan: Plan, launcher: Launcher, config: DictConfig) -> tuple[Sequence
     """
     place = open_place(config, plan.tracking, plan.id)
     place.parent.announce(JOBS, str(len(plan.jobs)))
-    logging.getLogger(type(launcher).__module__).setLevel(logging.WARNING)  # it would print the settled overrides
+    hush(launcher)
     jobs = [_job_words(plan, job, place) for job in plan.jobs]
     returns: Sequence[JobReturn] = []
     try:
@@ -49,6 +49,4 @@ def _job_words(plan: Plan, job: Job, place: Place) -> list[str]:
     settled: dict[str, Any] = {"sweep.job": plan.jobs.index(job) + 1, "sweep.jobs": len(plan.jobs)}
     if job.config.model.pretrained:
         settled["features.blocks"] = f"[{','.join(map(str, plan.depths(job)))}]"
-    if job.point.precision_was_auto:
-        settled["trainer.precision"] = job.config.trainer.precision
-    return place.words(job.point.overrides, job.fingerprint, **settled)
+    return place.words(job.point, settled)

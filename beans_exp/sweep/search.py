@@ -129,7 +129,8 @@ def _options(given: dict[str, Any]) -> Options:
         try:
             typed[key] = value
         except OmegaConfBaseException as error:
-            raise ConfigError(f"hydra.sweeper.{key}={shown(value)}: {str(error).splitlines()[0]}") from error
+            hint = f". Write hydra/sweeper/{key}={value} for an option" if key in ("sampler", "pruner") else ""
+            raise ConfigError(f"hydra.sweeper.{key}={shown(value)}: {str(error).splitlines()[0]}{hint}") from error
     return cast(Options, OmegaConf.to_object(typed))
 
 
