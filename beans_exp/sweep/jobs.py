@@ -55,7 +55,7 @@ class Place:
         }
         given |= {"sweep.parent_run": self.parent.run_id} if self.parent.run_id else {}
         given |= {"trainer.precision": point.config.trainer.precision} if point.precision_was_auto else {}
-        return [*point.overrides, *(f"{key}={value}" for key, value in (given | settled).items())]
+        return [*point.overrides, *(f"{key}={value}" for key, value in {**given, **settled}.items())]
 
 
 def open_place(config: DictConfig, tracking: TrackingConfig, sweep_id: str) -> Place:
