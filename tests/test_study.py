@@ -14,11 +14,14 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy.exc
-from optuna.distributions import FloatDistribution, IntDistribution
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from beans_exp.errors import ConfigError, PrunedError, StoreError
-from beans_exp.schema import Config, FinetuneConfig, ObjectiveConfig, SweepConfig, TrainerConfig
+from beans_exp.schema import CONF, Config, FinetuneConfig, ObjectiveConfig, SweepConfig, TrainerConfig
 from beans_exp.storages import absolute_storage
 from beans_exp.sweep.search import Options, _Loop
 from beans_exp.sweep.study import (
@@ -87,6 +90,46 @@ def test_what_is_drawn_hangs_on_the_trials_number_not_on_who_asks(kind: str, tmp
         drawn = [study.ask().params for study in (one, other, other, one)]
     assert drawn == expected
     assert len({tuple(params.values()) for params in drawn}) == 4
+
+
+@pytest.mark.parametrize("kind", sorted(file.stem for file in (CONF / "hydra/sweeper/sampler").glob("*.yaml")))
+def test_every_sampler_that_ships_searches(kind: str, url: str) -> None:
+    pytest.importorskip("cmaes")
+    sampler = yaml.safe_load((CONF / f"hydra/sweeper/sampler/{kind}.yaml").read_text())
+    searched: dict[str, Any] = {
+        "kernel": CategoricalDistribution(["k3", "k5"]),
+        "finetune.blocks": IntDistribution(0, 11),
+        "reg.dropout": FloatDistribution(0, 0.5, step=0.1),
+    }
+    for _ in range(2):
+        with _open(url, replace(SEARCH, space=searched), sampler) as study:
+            for _ in range(5):
+                trial = study.ask()
+                study.tell(trial, trial.params["reg.dropout"], TrialState.COMPLETE)
+    points = {tuple(trial.params.values()) for trial in study.counted}
+    assert len(study.counted) == 10 and len(points) > 6, "it does not begin anew"
+
+
+@pytest.mark.parametrize("kind", sorted(file.stem for file in (CONF / "hydra/sweeper/pruner").glob("*.yaml")))
+def test_every_pruner_that_ships_judges_a_run(kind: str, url: str) -> None:
+    words = ["hydra/sweeper=optuna", f"hydra/sweeper/pruner={kind}"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose("config", words, return_hydra_config=True)
+    pruner = OmegaConf.to_container(composed.hydra.sweeper.pruner, resolve=True)
+    ended = {}
+    with _open(url) as study:
+        for value in [0.9] * 8 + [0.1] * 3:
+            trial = study.ask()
+            report = reporter(_config(url, trial, pruner=pruner))
+            try:
+                for number in range(1, 13):
+                    report(number, _epoch(value - number / 1000), 0)
+            except PrunedError:
+                ended[trial.number] = number
+                study.tell(trial, None, TrialState.PRUNED)
+            else:
+                study.tell(trial, value, TrialState.COMPLETE)
+    assert bool(ended) == (kind != "none"), "those that fall behind, once enough are there to compare with"
 
 
 @pytest.mark.parametrize(
