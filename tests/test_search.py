@@ -1,4 +1,8 @@
-"""Searches as a user starts them: trials, pruning, confirmation, and the same command again."""
+"""Searches as a user starts them: trials, pruning, confirmation, and the same command again.
+
+Hydra has a suite for sweepers, too, of those that start batches: it composes configurations of its own, which a sweeper
+that plans by this project's schema refuses. Its suites for launchers run in `test_isolated.py`.
+"""
 
 import csv
 import io

@@ -174,6 +174,13 @@ def test_a_finished_run_is_reused_and_can_be_trained_again() -> None:
     assert _local_runs()[0].data.tags["beans.fingerprint"] == _local_runs()[1].data.tags["beans.fingerprint"]
 
 
+def test_a_run_in_less_memory_is_the_same_run_and_says_so() -> None:
+    run(replace(CONFIG, trainer=replace(CONFIG.trainer, microbatch=3)))
+    run(CONFIG)
+    (done,) = _local_runs()
+    assert done.data.tags["beans.microbatch"] == "3"
+
+
 def test_a_finished_run_without_test_or_model_is_no_substitute_for_one_with_them() -> None:
     lean = replace(CONFIG, tracking=TrackingConfig(save_model="none"), trainer=replace(CONFIG.trainer, test=False))
     run(lean)

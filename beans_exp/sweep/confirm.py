@@ -1,5 +1,7 @@
 """The end of a search: its best configurations on fresh seeds, ranked by validation; the winner's one look at test."""
 
+import csv
+import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -144,14 +146,14 @@ def _print(ranked: Sequence[Candidate], tested: Sequence[float], name: str, seed
 
 
 def _log(candidates: Sequence[Candidate], jobs: SweepJobs) -> None:
-    lines = ["trial,searched,seed,value,run_id,overrides"]
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["trial", "searched", "seed", "value", "run_id", "overrides"])
     for candidate in candidates:
-        words = " ".join(space.words(candidate.trial.params)).replace('"', '""')
+        trial, words = candidate.trial, " ".join(space.words(candidate.trial.params))
         for point, value in zip(candidate.points, candidate.values, strict=True):
             run_id = jobs.run_of(point.fingerprint)
-            lines.append(
-                f'{candidate.trial.number},{candidate.trial.values[0]},{point.config.seed},{value},{run_id},"{words}"'
-            )
-    jobs.place.parent.log_text("\n".join([*lines, ""]), "confirmation.csv")
+            lines.writerow([trial.number, trial.values[0], point.config.seed, value, run_id, words])
+    jobs.place.parent.log_text(text.getvalue(), "confirmation.csv")
     if candidates:
         jobs.place.parent.log_metric("confirm/mean", candidates[0].mean)

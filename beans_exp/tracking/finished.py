@@ -1,7 +1,7 @@
 """Finished runs read back: what can be reused, and which of a sweep's models is the best so far."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
 
@@ -103,24 +103,33 @@ class Ranked:
 
 
 def keep_best_model(client: mlflow.MlflowClient, run_id: str, rank: Ranked, save: Callable[[], None]) -> None:
-    """Call `save` if the run's value beats that of every sibling in the sweep, then delete their models."""
-    siblings = [run for run in _siblings(client, run_id, rank.sweep) if has_model(run)]
-    sign = 1 if OBJECTIVES[rank.metric] == "maximize" else -1
-    values = [_selected(client, run, rank.select, rank.metric) for run in siblings]
-    if any(sign * other >= sign * rank.value for other in values):
+    """Call `save` if the run's value beats that of every sibling in the sweep that has a model; delete their models.
+
+    Of two that are saved at the same moment one is left, too.
+    """
+    own = _sign(rank) * rank.value
+    if any(value >= own for value, _ in _rivals(client, run_id, rank)):
         client.set_tag(run_id, NOT_BEST, "not saved: not the best of its sweep")
         return
     save()
-    delete_models(client, siblings)
+    rivals = {(value, run.info.run_id): run for value, run in _rivals(client, run_id, rank)}
+    rivals[own, run_id] = client.get_run(run_id)
+    delete_models(client, (rivals[place] for place in sorted(rivals)[:-1]))
 
 
-def _siblings(client: mlflow.MlflowClient, run_id: str, sweep: str | None) -> Sequence[Run]:
-    """The other runs of the sweep that the best model is chosen among: not those that confirm it, which keep theirs."""
-    experiment_id = client.get_run(run_id).info.experiment_id
-    query = f"tags.`beans.sweep` = '{sweep}' and attributes.status = 'FINISHED'"
-    query += " and params.`tracking.save_model` = 'best'"
-    found = client.search_runs([experiment_id], query)
-    return [run for run in found if run.info.run_id != run_id and "beans.fingerprint" in run.data.tags]
+def _rivals(client: mlflow.MlflowClient, run_id: str, rank: Ranked) -> list[tuple[float, Run]]:
+    """The other runs that the best model is chosen among and that have one, with their values, higher is better.
+
+    Those that confirm a search are not among them, and keep theirs.
+    """
+    query = f"tags.`beans.sweep` = '{rank.sweep}' and params.`tracking.save_model` = 'best'"
+    found = client.search_runs([client.get_run(run_id).info.experiment_id], query)
+    others = [run for run in found if run.info.run_id != run_id and has_model(run)]
+    return [(_sign(rank) * _selected(client, run, rank.select, rank.metric), run) for run in others]
+
+
+def _sign(rank: Ranked) -> int:
+    return 1 if OBJECTIVES[rank.metric] == "maximize" else -1
 
 
 def has_model(run: Run) -> bool:
