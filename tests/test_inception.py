@@ -8,8 +8,9 @@ import keras
 import numpy as np
 import pytest
 
-from beans_exp.data import Data
+from beans_exp.data import Data, Split
 from beans_exp.errors import DataError
+from beans_exp.evaluation import evaluate
 from beans_exp.fingerprint import fingerprint
 from beans_exp.history import History, Stage
 from beans_exp.models import build_model, savable_model, set_trainable, training_graph
@@ -292,6 +293,7 @@ def test_the_saved_model_is_made_of_keras_own_classes(config: Config, tmp_path: 
     model = build_model(replace(config, reg=RegConfig(dropout=0.2)), 3)
     savable_model(model).save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True, custom_objects={})
-    image = np.random.default_rng(0).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
-    np.testing.assert_allclose(loaded.predict(image, verbose=0), model.predict(image, verbose=0), atol=1e-6)
+    images = Split(np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8), np.arange(3))
+    np.testing.assert_allclose(evaluate(loaded, images, config).logits, evaluate(model, images, config).logits, atol=1e-5)
     assert loaded.count_params() == 23_904_035
+    assert loaded.input.shape == model.input.shape

@@ -19,5 +19,6 @@ class Graph:
 
 def once_traced(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return `model` in inference mode as a function that is traced once, for batches of any size."""
-    signature = tf.TensorSpec(model.input_shape, model.input.dtype)
+    (images,) = model.inputs  # `model.input` is a list in some models that were loaded
+    signature = tf.TensorSpec(images.shape, images.dtype)
     return tf.function(partial(model, training=False), input_signature=[signature])

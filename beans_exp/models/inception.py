@@ -56,7 +56,7 @@ def savable(model: keras.Model) -> keras.Model:
     x = keras.Model(base.input, base.output, name="base")(model.get_layer("rescaling").output, training=False)
     for layer in head_layers(model):
         x = layer(x)
-    return keras.Model(model.inputs, x, name=model.name)
+    return keras.Model(model.input, x, name=model.name)
 
 
 def head_layers(model: keras.Model) -> list[keras.Layer]:
