@@ -30,9 +30,20 @@ from beans_exp import run as run_module
 from beans_exp.data import load, source
 from beans_exp.errors import StoreError
 from beans_exp.run import run
-from beans_exp.schema import Config, DataConfig, KernelConfig, RegConfig, SweepConfig, TrackingConfig, TrainerConfig
+from beans_exp.schema import (
+    Config,
+    DataConfig,
+    FinetuneConfig,
+    KernelConfig,
+    ModelConfig,
+    RegConfig,
+    SweepConfig,
+    TrackingConfig,
+    TrainerConfig,
+)
 from beans_exp.tracking import figures
 from beans_exp.tracking.finished import has_model
+from beans_exp.tracking.run import default_name
 from beans_exp.tracking.store import open_store, store_uri
 from tests.conftest import TINY, Started
 from tests.servers import mlflow_server
@@ -172,6 +183,13 @@ def test_a_finished_run_is_reused_and_can_be_trained_again() -> None:
     assert run(replace(CONFIG, if_exists="rerun")) == pytest.approx(first, abs=0.2)
     assert len(_local_runs()) == 2
     assert _local_runs()[0].data.tags["beans.fingerprint"] == _local_runs()[1].data.tags["beans.fingerprint"]
+
+
+def test_a_runs_name_tells_what_was_chosen() -> None:
+    tuned = Config(model=ModelConfig("inception", None, "mixed5"), finetune=FinetuneConfig(blocks=4), seed=3)
+    assert default_name(tuned) == "inception-mixed5-top4-seed3"
+    assert default_name(replace(tuned, model=ModelConfig("inception", None, "mixed10"))) == "inception-top4-seed3"
+    assert default_name(Config(reg=RegConfig(name="l2"))) == "lenet-l2-seed0"
 
 
 def test_a_run_in_less_memory_is_the_same_run_and_says_so() -> None:

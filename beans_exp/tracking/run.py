@@ -25,6 +25,7 @@ from beans_exp.errors import DivergedError, PrunedError
 from beans_exp.evaluation import Evaluation
 from beans_exp.history import Epoch, History
 from beans_exp.schema import Config
+from beans_exp.schema.names import BLOCKS
 from beans_exp.tracking import figures, system
 from beans_exp.tracking.finished import Ranked
 from beans_exp.tracking.model import save_model
@@ -199,10 +200,12 @@ def _now() -> int:
 
 
 def default_name(config: Config) -> str:
-    """A run's name by what was chosen: `lenet-l2-seed0`."""
-    chosen = [config.model.name, config.reg.name, config.kernel.name, config.finetune.name]
-    words = [chosen[0], *(word for word in chosen[1:] if word not in ("none", "k5"))]
-    return "-".join([*words, f"seed{config.seed}"])
+    """A run's name by what was chosen: `lenet-l2-seed0`, `inception-mixed5-top2-seed0`."""
+    model = config.model
+    block = model.top_block if model.top_block not in (None, BLOCKS[-1]) else "none"
+    depth = f"top{config.finetune.blocks}" if config.finetune.blocks else "none"
+    chosen = [block, config.reg.name, config.kernel.name, depth]
+    return "-".join([model.name, *(word for word in chosen if word not in ("none", "k5")), f"seed{config.seed}"])
 
 
 def _tags(config: Config, fingerprint: str) -> dict[str, str]:
