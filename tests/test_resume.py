@@ -68,6 +68,25 @@ def test_a_killed_sweep_is_finished_by_the_same_command(started: Started, progra
     process.kill()
     process.wait()
     _require_end(workers)
+    _require_finished(program, words)
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_sweep_that_was_killed_whole_goes_on_through_hydras_launchers(
+    launcher: str, started: Started, program: Program
+) -> None:
+    words = ["-m", *LONG, "seed=0,1", f"hydra/launcher={launcher}"]
+    process = started(*words, until="Epoch 60/")
+    every = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for one in every:
+        one.kill()
+    process.wait()
+    _require_end(every)
+    _require_finished(program, words)
+
+
+def _require_finished(program: Program, words: list[str]) -> None:
+    """The same command ends with a parent and two jobs, all of them whole."""
     again = program(*words)
     assert again.returncode == 0, again.stdout + again.stderr
     runs = _runs()
