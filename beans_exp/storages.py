@@ -58,6 +58,18 @@ def storage_file(url: str) -> Path | None:
     return next((Path(url.removeprefix(scheme)) for scheme in FILES if url.startswith(scheme)), None)
 
 
+def losses(url: str) -> tuple[type[Exception], ...]:
+    """The errors by which the storage at `url` shows that it does not answer any more."""
+    import sqlalchemy.exc
+    from optuna.exceptions import StorageInternalError
+
+    if not url.startswith(GRPC):
+        return sqlalchemy.exc.SQLAlchemyError, StorageInternalError
+    import grpc  # type: ignore[import-untyped]
+
+    return (grpc.RpcError,)
+
+
 def dashboard_address(url: str) -> str | None:
     """Return `url` as `optuna-dashboard` takes it: a journal by its path; None for a proxy, which it does not know."""
     return None if url.startswith(GRPC) else url.removeprefix("journal:///")

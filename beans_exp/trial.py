@@ -17,7 +17,7 @@ from beans_exp.history import Epoch, History
 from beans_exp.optuna_parts import instantiate
 from beans_exp.schema import Config
 from beans_exp.schema.names import EPOCH_METRICS
-from beans_exp.storages import open_storage
+from beans_exp.storages import losses, open_storage
 
 if TYPE_CHECKING:
     import optuna
@@ -75,7 +75,7 @@ def reporter(config: Config) -> Report:
         where = f"epoch {number} of stage {metrics['stage']:.0f}"
         if trial is not None:
             value = so_far(metrics)
-            if metrics["stage"] == judged and _is_behind(trial, number, value):
+            if metrics["stage"] == judged and _is_behind(trial, study.storage, number, value):
                 raise PrunedError(f"pruned after {where}: trials of its age do better")
         seconds += metrics["time/epoch_seconds"]
         expected = seconds + (left if number > 1 else 0)  # the first one's time shows no pace
@@ -86,20 +86,22 @@ def reporter(config: Config) -> Report:
     return report
 
 
-def _is_behind(trial: "optuna.Trial", number: int, value: float) -> bool:
+def _is_behind(trial: "optuna.Trial", url: str, number: int, value: float) -> bool:
     """Report the `value` of an epoch, and return whether the pruner ends the trial; the first one ends none.
 
     A study that is away, or another machine that took the trial for dead, costs the run nothing but this.
     """
+    from optuna.exceptions import UpdateFinishedTrialError
+
+    away: tuple[type[Exception], ...] = (*losses(url), OSError)
     try:
-        found = trial.storage.get_trial(trial._trial_id)
-        if found.state.is_finished():
-            return False
-        if number not in found.intermediate_values:
+        if number not in trial.storage.get_trial(trial._trial_id).intermediate_values:
             trial.report(value, number)
         return number > 1 and trial.should_prune()
-    except Exception as error:  # of whatever storage
-        log.warning("epoch %d was not reported to the study: %s", number, str(error).splitlines()[0])
+    except UpdateFinishedTrialError:
+        return False
+    except away as error:
+        log.warning("epoch %d was not reported to the study: %s: %s", number, type(error).__name__, error)
         return False
 
 

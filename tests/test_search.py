@@ -220,7 +220,7 @@ def test_any_launcher_and_several_objectives(program: Program) -> None:
         (["reg=l1,l2", "hydra.sweeper.storage=redis://x"], ["hydra.sweeper.storage", "redis"]),
         (["reg=l1,l2", "hydra.sweeper.n_trials=null"], ["hydra.sweeper.n_trials=null"]),
         (["reg=l1,l2", "hydra.sweeper.n_trials=ten"], ["hydra.sweeper.n_trials=ten", "Integer"]),
-        (["reg=l1,l2", "hydra.sweeper.pruner=none"], ["hydra.sweeper.pruner=none", "hydra/sweeper/pruner=none"]),
+        (["reg=l1,l2", "hydra.sweeper.pruner=none"], ["hydra.sweeper.pruner=none", "hydra/sweeper/pruner=NAME"]),
         (["kernel=k3,k55"], ["k55"]),
         (["tracking.experiment=a,b"], ["tracking", "a search has one"]),
         (["finetune.blocks=range(0,3)"], ["finetune.blocks", "acts at no point"]),

@@ -94,7 +94,6 @@ def test_what_is_drawn_hangs_on_the_trials_number_not_on_who_asks(kind: str, tmp
 
 @pytest.mark.parametrize("kind", sorted(file.stem for file in (CONF / "hydra/sweeper/sampler").glob("*.yaml")))
 def test_every_sampler_that_ships_searches(kind: str, url: str) -> None:
-    pytest.importorskip("cmaes")
     sampler = yaml.safe_load((CONF / f"hydra/sweeper/sampler/{kind}.yaml").read_text())
     searched: dict[str, Any] = {
         "kernel": CategoricalDistribution(["k3", "k5"]),

@@ -129,7 +129,7 @@ def _options(given: dict[str, Any]) -> Options:
         try:
             typed[key] = value
         except OmegaConfBaseException as error:
-            hint = f". Write hydra/sweeper/{key}={value} for an option" if key in ("sampler", "pruner") else ""
+            hint = f". Choose an option with hydra/sweeper/{key}=NAME" if key in ("sampler", "pruner") else ""
             raise ConfigError(f"hydra.sweeper.{key}={shown(value)}: {str(error).splitlines()[0]}{hint}") from error
     return cast(Options, OmegaConf.to_object(typed))
 

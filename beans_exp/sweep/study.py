@@ -16,7 +16,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from beans_exp.errors import ConfigError, StoreError
-from beans_exp.storages import GRPC, open_storage, storage_file
+from beans_exp.storages import losses, open_storage, storage_file
 from beans_exp.sweep import space
 from beans_exp.sweep.sampler import make_sampler, number_of_points
 from beans_exp.tracking.resume import host_of, is_dead, this_process
@@ -91,8 +91,9 @@ class SharedStudy:
     @property
     def exhausted(self) -> bool:
         """Whether every point was drawn, and none waits to be tried again."""
-        drawn = {json.dumps(trial.params, sort_keys=True) for trial in self.counted}
-        return self.points is not None and len(drawn) >= self.points
+        if self.points is None:
+            return False
+        return len({json.dumps(trial.params, sort_keys=True) for trial in self.counted}) >= self.points
 
     def ask(self) -> Trial:
         """Return the next trial, owned by this process before it is drawn, which may take long."""
@@ -214,11 +215,10 @@ def open_study(url: str, name: str, search: Search, sampler: Mapping[str, Any]) 
 @contextmanager
 def opening(url: str) -> Iterator[None]:
     """Raise StoreError where the storage at `url` cannot be opened in the block."""
-    import sqlalchemy.exc
-
+    unusable: tuple[type[Exception], ...] = (*losses(url), OSError, ImportError, RuntimeError, ValueError)
     try:
         yield
-    except (sqlalchemy.exc.SQLAlchemyError, OSError, ImportError, RuntimeError, ValueError) as error:
+    except unusable as error:
         reason = str(error).strip().splitlines()[0]
         raise StoreError(f"hydra.sweeper.storage: {url} cannot be used ({reason}). Set another one") from error
 
@@ -226,16 +226,9 @@ def opening(url: str) -> Iterator[None]:
 @contextmanager
 def storage_losses(url: str) -> Iterator[None]:
     """Raise StoreError where the storage at `url` stops to answer in the block."""
-    import sqlalchemy.exc
-
-    losses: list[type[Exception]] = [sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError]
-    if url.startswith(GRPC):
-        import grpc  # type: ignore[import-untyped]
-
-        losses.append(grpc.RpcError)
     try:
         yield
-    except tuple(losses) as error:
+    except losses(url) as error:
         reason = str(error).strip().splitlines()[0]
         raise StoreError(f"hydra.sweeper.storage: {url} was lost ({reason}). The same command goes on") from error
 
