@@ -27,3 +27,7 @@ class DivergedError(BeansExpError):
 
 class PrunedError(BeansExpError):
     """A trial of a search that was stopped because others of its age do better."""
+
+
+class TooSlowError(PrunedError):
+    """A trial of a search that was stopped because its epochs take longer than a trial may, whatever its values."""

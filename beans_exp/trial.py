@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from beans_exp.errors import PrunedError
+from beans_exp.errors import PrunedError, TooSlowError
 from beans_exp.history import Epoch, History
 from beans_exp.optuna_parts import instantiate
 from beans_exp.schema import Config
@@ -81,7 +81,7 @@ def reporter(config: Config) -> Report:
         expected = seconds + (left if number > 1 else 0)  # the first one's time shows no pace
         if study.seconds is not None and expected > study.seconds:
             limit = f"hydra.sweeper.trial_seconds={study.seconds:g}"
-            raise PrunedError(f"pruned after {where}: its epochs take {expected:.0f} seconds ({limit})")
+            raise TooSlowError(f"pruned after {where}: its epochs take {expected:.0f} seconds ({limit})")
 
     return report
 

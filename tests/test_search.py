@@ -185,6 +185,8 @@ def test_pruned_trials_are_told_apart_and_a_search_of_them_alone_fails(
     assert ended.returncode == 1
     assert message in ended.stdout
     assert "no trial completed" in ended.stdout
+    slow = any("seconds" in word for word in pruner)
+    assert ("1 pruned for their time, not their values" in ended.stdout) is slow
     (run,) = _children()
     assert (run.data.tags["beans.status"], run.info.status) == ("pruned", "KILLED")
     assert not run.outputs.model_outputs

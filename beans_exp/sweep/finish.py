@@ -14,7 +14,7 @@ from beans_exp.schema import Config
 from beans_exp.storages import dashboard_address
 from beans_exp.sweep.composer import Composer
 from beans_exp.sweep.jobs import SweepJobs
-from beans_exp.sweep.study import FINGERPRINT, ORIGIN, SharedStudy
+from beans_exp.sweep.study import FINGERPRINT, ORIGIN, TOO_SLOW, SharedStudy
 
 log = logging.getLogger(__name__)
 
@@ -53,22 +53,26 @@ def _summary(trials: list[FrozenTrial]) -> str:
     counts = {state.name.lower(): sum(trial.state == state for trial in trials) for state in TrialState}
     known = [str(trial.user_attrs.get(ORIGIN, "")).partition(" ")[0] for trial in trials]
     counts |= {name: known.count(name) for name in ("reused", "reduced", "equal", "retry")}
-    return f"{len(trials)} trials: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    text = f"{len(trials)} trials: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    if slow := sum(trial.user_attrs.get(TOO_SLOW, False) for trial in trials):
+        text += f"\n{slow} pruned for their time, not their values: a longer hydra.sweeper.trial_seconds lets them end"
+    return text
 
 
 def _log_pictures(study: optuna.Study, jobs: SweepJobs, objective: str) -> None:
     import optuna.visualization.matplotlib as pictures
 
-    drawn: dict[str, Callable[..., Any]] = {
-        "history.png": pictures.plot_optimization_history,
-        "importances.png": pictures.plot_param_importances,
+    drawn: dict[str, tuple[Callable[..., Any], str]] = {
+        "history.png": (pictures.plot_optimization_history, "History of"),
+        "importances.png": (pictures.plot_param_importances, "Importance of the parameters for"),
     }
-    for name, draw in drawn.items():
-        if (figure := _drawn(draw, study, objective)) is not None:
+    complete = len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
+    for name, (draw, what) in drawn.items():
+        if (figure := _drawn(draw, study, objective, f"{what} {objective}, {complete} complete trials")) is not None:
             jobs.place.parent.log_figure(figure, name)
 
 
-def _drawn(draw: Callable[..., Any], study: optuna.Study, objective: str) -> Figure | None:
+def _drawn(draw: Callable[..., Any], study: optuna.Study, objective: str, title: str) -> Figure | None:
     """The picture; None where too few trials tell too little."""
     import matplotlib.pyplot as plt
 
@@ -80,6 +84,9 @@ def _drawn(draw: Callable[..., Any], study: optuna.Study, objective: str) -> Fig
     except (ValueError, RuntimeError) as error:
         log.info("%s", error)
         return None
+    axes.set_title("", loc="left")  # where one of the pictures has its own
+    axes.set_title(title)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     figure: Figure = axes.figure
     figure.set_size_inches(9, 4.5)
     figure.tight_layout()

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from beans_exp.data.source import text_digest
 from beans_exp.entry import errors_as_messages
-from beans_exp.errors import BeansExpError, ConfigError
+from beans_exp.errors import BeansExpError, ConfigError, TooSlowError
 from beans_exp.optuna_parts import instantiate
 from beans_exp.schema import Config
 from beans_exp.schema.combinations import OF_THE_TEST
@@ -33,6 +33,7 @@ from beans_exp.sweep.point import Point
 from beans_exp.sweep.study import (
     FINGERPRINT,
     ORIGIN,
+    TOO_SLOW,
     WAIT_SECONDS,
     Search,
     SharedStudy,
@@ -327,6 +328,7 @@ class _Loop:
         for other in equal:
             if other.state == TrialState.PRUNED:
                 trial.set_user_attr(ORIGIN, f"equal to trial {other.number}")
+                trial.set_user_attr(TOO_SLOW, other.user_attrs.get(TOO_SLOW, False))
                 for step, value in other.intermediate_values.items():
                     trial.report(value, step)
                 self.study.tell(trial, None, TrialState.PRUNED)
@@ -342,6 +344,7 @@ class _Loop:
         if result.status == JobStatus.COMPLETED:
             self._complete(trial, values_of(result))
         elif is_pruned(result):
+            trial.set_user_attr(TOO_SLOW, isinstance(error, TooSlowError))
             self.study.tell(trial, None, TrialState.PRUNED)
             print(f"trial {trial.number}: {error}")
         else:

@@ -31,12 +31,13 @@ COLLISIONS, SETTLE_SECONDS = 4, (0.5, 2.0)
 """How often machines may collide in a database that they make, and how long each waits then."""
 MISSED_BEATS = 10
 """A trial of another machine is taken for dead after so many of our own beats without one of its: clocks may differ."""
-OWNER, BEAT, RETRIED, FINGERPRINT, ORIGIN = (
+OWNER, BEAT, RETRIED, FINGERPRINT, ORIGIN, TOO_SLOW = (
     "beans.process",
     "beans.beat",
     "beans.retried",
     "beans.fingerprint",
     "beans.origin",
+    "beans.too_slow",
 )
 
 
