@@ -51,7 +51,7 @@ def _file(client: mlflow.MlflowClient, run_id: str, letter: Letter) -> None:
 
 
 def _data(client: mlflow.MlflowClient, run_id: str, letter: Letter) -> None:
-    """Told twice where the store has lost a race: of runs that make a data set known at once, it takes one, and fails."""
+    """Told twice where the store lost a race: of runs that make a data set known at once, it takes one."""
     inputs = [DatasetInput(Dataset(**letter.content), [InputTag("mlflow.data.context", "training")])]
     try:
         client.log_inputs(run_id, inputs)
