@@ -55,7 +55,8 @@ def _summary(trials: list[FrozenTrial]) -> str:
     counts |= {name: known.count(name) for name in ("reused", "reduced", "equal", "retry")}
     text = f"{len(trials)} trials: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     if slow := sum(trial.user_attrs.get(TOO_SLOW, False) for trial in trials):
-        text += f"\n{slow} pruned for their time, not their values: a longer hydra.sweeper.trial_seconds lets them end"
+        rule = "Search anew with a longer hydra.sweeper.trial_seconds and another hydra.sweeper.study_name"
+        text += f"\n{slow} pruned for their time, not their values. {rule}"
     return text
 
 
