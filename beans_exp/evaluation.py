@@ -1,16 +1,20 @@
 """What a trained model says of a split: logits, and the figures that follow from them."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
 
+from beans_exp.data import Data
 from beans_exp.data.batches import ordered_batches
 from beans_exp.data.prepared import Split
+from beans_exp.features import frozen_features
+from beans_exp.history import History
+from beans_exp.models import training_graph
 from beans_exp.models.graph import once_traced
 from beans_exp.regularization import loss
-from beans_exp.schema import Config
+from beans_exp.schema import Config, RegConfig
 
 
 @dataclass(frozen=True)
@@ -66,3 +70,22 @@ def evaluate(model: keras.Model, split: Split, config: Config) -> Evaluation:
     data_term = loss(config.reg, logits.shape[1])(split.labels, logits)
     penalty = sum(float(term) for term in model.losses)
     return Evaluation(np.asarray(split.labels), logits, float(data_term) + penalty, 1000 * seconds / len(split))
+
+
+def generalization(model: keras.Model, data: Data, config: Config, history: History) -> dict[str, float]:
+    """Return the accuracy of the trained `model` on its training images, measured as on validation, and the gap.
+
+    Keras' running training accuracy is an average over an epoch of changing weights, with dropout and augmentation on.
+    Here the selected weights classify the unaugmented images in inference mode, from cached activations where there
+    are any.
+    """
+    plain = replace(config, reg=RegConfig())
+    features = frozen_features(model, data, plain, config.finetune.blocks)
+    graph = training_graph(model, plain, config.finetune.blocks, cached=features is not None)
+    network = once_traced(keras.Model(graph.inputs, graph.logits))
+    split = features.train[0] if features else data.train
+    batches = ordered_batches(split, config.trainer.microbatch or config.trainer.batch_size)
+    right = sum(int(np.sum(network(inputs).numpy().argmax(axis=1) == labels.numpy())) for inputs, labels in batches)
+    accuracy = right / len(split)
+    gap = accuracy - history.selected.metrics["val/accuracy"]
+    return {"eval/train_accuracy": accuracy, "gap/eval_accuracy": gap}

@@ -1,8 +1,13 @@
-"""What decides the result of a run, as one hash: equal fingerprints are the same run."""
+"""A hash of everything that decides the result of a run: equal fingerprints are the same run.
+
+Only values that differ from `HASHED_DEFAULTS` are hashed, so that a new configuration key leaves every fingerprint
+as it was, while a run that relied on a default gets a new fingerprint when that default changes.
+"""
 
 import hashlib
 import json
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from typing import Any
 
@@ -10,51 +15,99 @@ from beans_exp.data.source import Source
 from beans_exp.schema import Config
 from beans_exp.weights import weights_digest
 
-RESULT_VERSION = 2
-"""Raised by hand when a change of the code changes the results of equal configurations."""
+RESULT_VERSION = 3
+"""Raise it when a change of the code changes the results of equal configurations."""
+
+GROUPS = ("model", "reg", "kernel", "finetune", "trainer")
+"""The configuration groups that are hashed key by key; of `data` only `DATA_KEYS` are."""
+DATA_KEYS = ("image_size", "train_fraction")
+UNHASHED = ("reg.name", "kernel.name", "finetune.name", "trainer.name", "trainer.test", "trainer.microbatch")
+"""Keys of these groups that decide nothing: labels, the test, and how much memory a step takes."""
+
+HASHED_DEFAULTS: dict[str, Any] = {
+    "model.name": "lenet",
+    "model.weights": None,
+    "model.top_block": None,
+    "reg.l1": 0.0,
+    "reg.l2": 0.0,
+    "reg.dropout": 0.0,
+    "reg.augment": [],
+    "reg.label_smoothing": 0.0,
+    "reg.aux_weight": 0.0,
+    "kernel.size": 5,
+    "kernel.filters": [6, 16, 120],
+    "kernel.factorized": False,
+    "finetune.blocks": 0,
+    "finetune.epochs": 6,
+    "finetune.learning_rate": 1e-5,
+    "finetune.schedule": "constant",
+    "data.image_size": 299,
+    "data.train_fraction": 1.0,
+    "trainer.epochs": 20,
+    "trainer.batch_size": 64,
+    "trainer.optimizer": "adam",
+    "trainer.learning_rate": 1e-3,
+    "trainer.select": "last",
+    "trainer.patience": None,
+    "trainer.deterministic": False,
+    "trainer.precision": "float32",
+}
+"""The value of each key that an absent entry of the hash stands for: the key's default when the key was introduced.
+
+A new key is added here with its default. An entry is never changed, not even when the default in the schema is.
+"""
 
 
 def fingerprint(config: Config, source: Source) -> str:
     """Return 16 hex digits for what decides the result of `config` on `source`.
 
     Left out, because they decide nothing: labels, `trainer.test`, `trainer.microbatch`, caches, tracking, paths and
-    everything of a launcher. `trainer.precision` must be resolved.
+    all launcher options. `trainer.precision` must be resolved.
     """
-    return _hash(_deciding(config, source))
+    return _hash(_identity(config, source) | _changes(config))
 
 
 def head_fingerprint(config: Config, source: Source) -> str:
-    """Return 16 hex digits for what decides the first stage of `config`, with the libraries that compute it."""
+    """Return 16 hex digits for what decides the first stage of `config`, and the libraries that compute it."""
+    first_stage = {key: value for key, value in _changes(config).items() if not key.startswith("finetune.")}
     software = {name: version(name) for name in ("keras", "tensorflow")}
-    return _hash(_deciding(config, source) | {"finetune": None} | software)
+    return _hash(_identity(config, source) | first_stage | software)
 
 
-def _hash(deciding: dict[str, Any]) -> str:
-    text = json.dumps(deciding, sort_keys=True)
+def hashed_values(config: Config) -> Iterator[tuple[str, Any]]:
+    """Yield every key that decides the result, dotted, with its value; weights by their content."""
+    for group in GROUPS:
+        for name, value in asdict(getattr(config, group)).items():
+            if (key := f"{group}.{name}") not in UNHASHED:
+                yield key, _comparable(key, value, config)
+    for name in DATA_KEYS:
+        yield f"data.{name}", getattr(config.data, name)
+
+
+def _comparable(key: str, value: Any, config: Config) -> Any:
+    if key == "model.weights":
+        return weights_digest(config.model)
+    return sorted(value) if key == "reg.augment" else value
+
+
+def _changes(config: Config) -> dict[str, Any]:
+    """The values that differ from `HASHED_DEFAULTS`; a key without an entry there has its default in the schema."""
+    return {key: value for key, value in hashed_values(config) if value != _hashed_default(config, key)}
+
+
+def _hashed_default(config: Config, key: str) -> Any:
+    if key in HASHED_DEFAULTS:
+        return HASHED_DEFAULTS[key]
+    group, _, name = key.partition(".")
+    field = next(item for item in fields(getattr(config, group)) if item.name == name)
+    return field.default_factory() if callable(field.default_factory) else field.default
+
+
+def _identity(config: Config, source: Source) -> dict[str, Any]:
+    data = {"name": source.name, "version": source.version, "digest": source.digest}
+    return {"version": RESULT_VERSION, "data": data, "seed": config.seed}
+
+
+def _hash(content: dict[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _deciding(config: Config, source: Source) -> dict[str, Any]:
-    trainer = asdict(config.trainer)
-    for key in ("name", "test", "microbatch"):
-        del trainer[key]
-    return {
-        "version": RESULT_VERSION,
-        "data": {
-            "name": source.name,
-            "version": source.version,
-            "digest": source.digest,
-            "image_size": config.data.image_size,
-            "train_fraction": config.data.train_fraction,
-        },
-        "model": asdict(config.model) | {"weights": weights_digest(config.model)},
-        "reg": _unlabelled(asdict(config.reg)) | {"augment": sorted(config.reg.augment)},
-        "kernel": _unlabelled(asdict(config.kernel)),
-        "finetune": _unlabelled(asdict(config.finetune)),
-        "trainer": trainer,
-        "seed": config.seed,
-    }
-
-
-def _unlabelled(group: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in group.items() if key != "name"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from beans_exp.checkpoint import Checkpoints
 from beans_exp.data import Source, load, source
-from beans_exp.evaluation import evaluate
+from beans_exp.evaluation import evaluate, generalization
 from beans_exp.fingerprint import fingerprint
 from beans_exp.history import Epoch
 from beans_exp.models import build_model
@@ -79,7 +79,7 @@ def _train(
         model = build_model(config, len(data.classes))
         tracker.describe(data, model, overrides)
         history = train(model, data, config, _listener(config, tracker, folder), checkpoints)
-        summary = history.summary() | model_metrics(model)
+        summary = history.summary() | generalization(model, data, config, history) | model_metrics(model)
         if config.trainer.test:
             test = evaluate(model, data.test, config)
             tracker.log_test(test, data)

@@ -54,8 +54,11 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
 
 
+Composed = Callable[..., Config]
+
+
 @pytest.fixture
-def composed() -> Iterator[Callable[..., Config]]:
+def composed() -> Iterator[Composed]:
     """Compose overrides as the command line does, to a `Config` whose group rules hold."""
     with initialize_config_dir(str(schema.CONF), version_base="1.3"):
         yield lambda *overrides: schema.to_config(compose("config", list(overrides)))

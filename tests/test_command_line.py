@@ -109,6 +109,15 @@ def test_an_experiment_is_planned_as_distinct_runs(
     assert f"{points[0]} requested, {points[1]} distinct" in printed.stdout
 
 
+def test_regularizer_is_another_name_of_reg(program: Program) -> None:
+    words = ["-m", "data=synthetic", "plan=true", "regularizer=l1,l2", "regularizer.l2=0.1"]
+    printed = program(*words)
+    assert printed.returncode == 0, printed.stderr
+    assert "2 requested, 2 distinct" in printed.stdout
+    single = program("--cfg", "job", "regularizer=l2", "regularizer.l2=0.125")
+    assert "l2: 0.125" in single.stdout
+
+
 def test_a_grid_can_be_planned_without_training(program: Program) -> None:
     words = ["-m", "data=synthetic", "plan=true", "model=lenet,lenet5", "kernel=k5,k3", "reg=none,l2"]
     printed = program(*words)

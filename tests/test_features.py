@@ -13,7 +13,7 @@ import pytest
 
 from beans_exp import features
 from beans_exp.data import Data, Split
-from beans_exp.evaluation import evaluate
+from beans_exp.evaluation import evaluate, generalization
 from beans_exp.features import Features, Part, frozen_features
 from beans_exp.models import build_model
 from beans_exp.models.inception import Cut, between
@@ -61,6 +61,8 @@ def test_with_and_without_the_cache_training_gives_the_same_numbers(
         configure(head_alone)
         model = build_model(head_alone, 3)
         history = train(model, data, head_alone, lambda epoch: None)
+        measured = generalization(model, data, head_alone, history)
+        assert measured["eval/train_accuracy"] == evaluate(model, data.train, head_alone).accuracy
         outcomes.append((evaluate(model, data.test, head_alone), history))
     (plain, history), (cached, cached_history) = outcomes
     np.testing.assert_allclose(cached.probabilities, plain.probabilities, atol=1e-5)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from beans_exp.data import Data, Source, Split
 from beans_exp.errors import DivergedError
-from beans_exp.evaluation import evaluate
+from beans_exp.evaluation import evaluate, generalization
 from beans_exp.fitting import fitted_model
 from beans_exp.history import Epoch, History, Stage
 from beans_exp.models import build_model
@@ -132,6 +132,15 @@ def test_the_selected_epoch(select: str, step: int, gap: float) -> None:
     history = _history(select, [0.6, 0.8, 0.8, 0.5])
     assert history.selected.step == step
     assert history.summary() == pytest.approx({"best/val_accuracy": 0.8, "best/epoch": 2, "gap/accuracy": gap})
+
+
+def test_generalization_is_measured_in_inference_mode_on_plain_images(data: Data) -> None:
+    config = replace(CONFIG, reg=RegConfig(dropout=0.5, augment=["zoom", "brightness"]))
+    model, history = _train(config, data)
+    measured = generalization(model, data, config, history)
+    on_train = evaluate(model, data.train, config).accuracy
+    assert measured["eval/train_accuracy"] == pytest.approx(on_train)
+    assert measured["gap/eval_accuracy"] == pytest.approx(on_train - history.selected.metrics["val/accuracy"])
 
 
 @pytest.mark.parametrize("microbatch", [None, 4])

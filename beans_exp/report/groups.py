@@ -10,10 +10,11 @@ import numpy as np
 import yaml
 
 from beans_exp.errors import StoreError
+from beans_exp.fingerprint import HASHED_DEFAULTS
 from beans_exp.report.predictions import Tested, reduce
 from beans_exp.report.statistics import Results
 from beans_exp.schema import Config
-from beans_exp.tracking.params import flat_params
+from beans_exp.tracking.params import as_text, flat_params
 from beans_exp.tracking.read import Reader, Record
 
 DECIDING = ("model", "reg", "kernel", "finetune", "data", "trainer")
@@ -248,7 +249,7 @@ def _curve(reader: Reader, record: Record) -> Curve | None:
 
 def deciding(record: Record) -> dict[str, str]:
     """Return the values of `record` that decide its result, defaults filled in, labels and the seed left out."""
-    values = DEFAULTS | {key: value for key, value in record.params.items() if decides(key)}
+    values = LOGGED_DEFAULTS | {key: value for key, value in record.params.items() if decides(key)}
     values["reg.augment"] = yaml.safe_dump(
         sorted(yaml.safe_load(values["reg.augment"])), default_flow_style=True
     ).strip()
@@ -263,6 +264,8 @@ def decides(key: str) -> bool:
 
 
 DEFAULTS = {key: value for key, value in flat_params(Config()).items() if decides(key)}
+LOGGED_DEFAULTS = DEFAULTS | {key: as_text(value) for key, value in HASHED_DEFAULTS.items()}
+"""The value of a key that a run did not log, because the key is newer than the run."""
 
 
 def _add(group: Group, record: Record, done: Done | None) -> None:

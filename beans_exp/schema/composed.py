@@ -1,5 +1,6 @@
 """From what Hydra composed to the typed `Config`: unknown keys, removed groups and broken rules stop here."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
@@ -19,13 +20,19 @@ CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if 
 """The project's `conf/`: in a wheel it lies in the package, in a checkout beside it."""
 
 
+ALIASES = {"regularizer": "reg"}
+"""Other names of groups on the command line."""
+
+
 def checked_options(words: Sequence[str]) -> list[str]:
-    """Return the command line's `words` without `study=null` and `experiment=null`, which are the defaults.
+    """Return the command line's `words` as Hydra is to parse them.
+
+    Aliases of groups are replaced by the groups' names; `study=null` and `experiment=null`, the defaults, are left out.
 
     Raises ConfigError for a password in an address, before Hydra writes the words down, and for `null` as an option of
     another group: Hydra answers it with a traceback.
     """
-    kept = [word for word in words if word not in ("study=null", "experiment=null")]
+    kept = [_without_alias(word) for word in words if word not in ("study=null", "experiment=null")]
     for word in kept:
         group, _, options = word.partition("=")
         without_password(group, options.strip("'\""))
@@ -33,6 +40,12 @@ def checked_options(words: Sequence[str]) -> list[str]:
             known = ", ".join(sorted(file.stem for file in (CONF / group).glob("*.yaml")))
             raise ConfigError(f"{word}: must be one of {known}; leave it out for the default")
     return kept
+
+
+def _without_alias(word: str) -> str:
+    """`regularizer=l2` as `reg=l2`, `regularizer.l2=0.1` as `reg.l2=0.1`."""
+    prefix, name, rest = re.fullmatch(r"([+~]*)(\w*)(.*)", word, flags=re.DOTALL).groups()  # type: ignore[union-attr]
+    return f"{prefix}{ALIASES[name]}{rest}" if name in ALIASES and rest[:1] in ("=", ".", "@", "") else word
 
 
 def register() -> None:

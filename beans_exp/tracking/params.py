@@ -24,7 +24,7 @@ LEFT_OUT = (
 
 def flat_params(config: Config) -> dict[str, str]:
     """Return the configuration with dotted keys, values as they would be written in YAML."""
-    return {key: _text(value) for key, value in _flatten(asdict(portable(config)), "") if not _left_out(key)}
+    return {key: as_text(value) for key, value in _flatten(asdict(portable(config)), "") if not _left_out(key)}
 
 
 def portable(config: Config) -> Config:
@@ -55,5 +55,6 @@ def _left_out(key: str) -> bool:
     return any(f"{key}.".startswith(f"{left_out}.") for left_out in LEFT_OUT)
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """Return `value` as a param: as it would be written in YAML, on one line."""
     return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n").removesuffix("\n...")
