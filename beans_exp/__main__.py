@@ -12,10 +12,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from beans_exp import help as option_help
 from beans_exp import schema
-from beans_exp.entry import chosen, errors_as_messages, job_config, single_config
-from beans_exp.libraries import preloads, quiet_libraries
+from beans_exp.schema.composed import chosen
+from beans_exp.startup import help as option_help
+from beans_exp.startup.console import errors_as_messages
+from beans_exp.startup.hydra_checks import job_config, single_config
+from beans_exp.startup.imports import preloads, quiet_libraries
 
 log = logging.getLogger("beans_exp")
 
@@ -25,10 +27,10 @@ quiet_libraries()
 
 
 @hydra.main(version_base="1.3", config_path=str(schema.CONF), config_name="config")
-@preloads("beans_exp.heavy")
+@preloads("beans_exp.startup.job")
 def _run_composed(composed: DictConfig) -> float | list[float]:
     """Run one configuration and return its objective: a single run, or one job of a sweep."""
-    from beans_exp.heavy import run  # once the configuration is known to be good
+    from beans_exp.startup.job import run  # once the configuration is known to be good
 
     overrides = chosen(list(HydraConfig.get().overrides.task))
     folder = Path(HydraConfig.get().runtime.output_dir)

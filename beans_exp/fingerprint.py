@@ -12,8 +12,8 @@ from importlib.metadata import version
 from typing import Any
 
 from beans_exp.data.source import Source
+from beans_exp.models.weights import weights_digest
 from beans_exp.schema import Config
-from beans_exp.weights import weights_digest
 
 RESULT_VERSION = 3
 """Raise it when a change of the code changes the results of equal configurations."""

@@ -22,12 +22,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from beans_exp.classification import Batch, batches, classifier, image_files, overlay, ranked
-from beans_exp.entry import errors_as_messages
 from beans_exp.errors import BeansExpError
-from beans_exp.libraries import no_collections, quiet_libraries, silent_stderr
-from beans_exp.paths import user_path
+from beans_exp.files import user_path
+from beans_exp.models.inference import Batch, batches, classifier, image_files, overlay, ranked
 from beans_exp.schema import TrackingConfig
+from beans_exp.startup.console import errors_as_messages
+from beans_exp.startup.imports import no_collections, quiet_libraries, silent_stderr
 from beans_exp.tracking.store import connect, store_uri
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def predict(
 def _draw(model: "keras.Model", image: "np.ndarray", label: int, file: Path) -> None:
     from PIL import Image
 
-    from beans_exp.report.gradcam import gradcam
+    from beans_exp.models.gradcam import gradcam
 
     Image.fromarray(overlay(image, gradcam(model, image, label))).save(file)
 

@@ -11,9 +11,9 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from beans_exp.entry import errors_as_messages
-from beans_exp.libraries import quiet_libraries
 from beans_exp.schema import TrackingConfig
+from beans_exp.startup.console import errors_as_messages
+from beans_exp.startup.imports import quiet_libraries
 from beans_exp.tracking.store import connect, store_uri
 
 SERVE = "MLFLOW_TRACKING_URI={store} mlflow models serve --model-uri {model} --env-manager local --port {port}"

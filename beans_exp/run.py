@@ -4,23 +4,23 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from beans_exp.checkpoint import Checkpoints
 from beans_exp.data import Source, load, source
-from beans_exp.evaluation import evaluate, generalization
 from beans_exp.fingerprint import fingerprint
-from beans_exp.history import Epoch
+from beans_exp.hpo.pruning import reporter
 from beans_exp.models import build_model
 from beans_exp.models.cost import model_metrics
-from beans_exp.running import CHECKPOINT, Running, alone, say
+from beans_exp.run_folder import CHECKPOINT, Running, alone, say
 from beans_exp.schema import Config
-from beans_exp.tracking.finished import reusable, untested
 from beans_exp.tracking.outbox import finished_objective, send_kept
 from beans_exp.tracking.resume import reopenable, reopenable_away
-from beans_exp.tracking.run import Tracker, finished_run, track
+from beans_exp.tracking.reuse import reusable, untested
 from beans_exp.tracking.store import open_unless_away
 from beans_exp.tracking.system import peak_memory_mb, reset_peak_memory
-from beans_exp.training import configure, stages, train
-from beans_exp.trial import reporter
+from beans_exp.tracking.tracker import Tracker, finished_run, track
+from beans_exp.training.checkpoint import Checkpoints
+from beans_exp.training.evaluation import evaluate, generalization
+from beans_exp.training.history import Epoch
+from beans_exp.training.stages import configure, stages, train
 
 Objective = float | list[float]
 

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from beans_exp.entry import errors_as_messages, name_store
-from beans_exp.libraries import no_collections, quiet_libraries
 from beans_exp.schema import TrackingConfig
+from beans_exp.startup.console import errors_as_messages, name_store
+from beans_exp.startup.imports import no_collections, quiet_libraries
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from beans_exp.tracking.progress import Progress
-    from beans_exp.tracking.read import Reader, Sweep
+    from beans_exp.tracking.job_status import Progress
+    from beans_exp.tracking.reader import Reader, Sweep
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _show(words: argparse.Namespace) -> None:
     with no_collections():
         from rich.console import Console
 
-        from beans_exp.tracking.read import open_reader
+        from beans_exp.tracking.reader import open_reader
         from beans_exp.tracking.store import store_uri
 
     reader = open_reader(store_uri(TrackingConfig(uri=words.tracking_uri)), words.experiment)
@@ -88,7 +88,7 @@ def _show(words: argparse.Namespace) -> None:
 def look(reader: "Reader", sweep: "Sweep") -> Status:
     """Return where `sweep` stands now."""
     with no_collections():
-        from beans_exp.tracking.progress import progress
+        from beans_exp.tracking.job_status import progress
 
     jobs = progress(reader, sweep)
     counts = Counter(job.state for job in jobs)
@@ -109,7 +109,7 @@ def _trials(storage: str, name: str, wanted: int) -> Trials:
     with no_collections():
         import optuna
 
-        from beans_exp.storages import open_storage
+        from beans_exp.hpo.storage import open_storage
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     numbers: dict[str, list[int]] = {}

@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from beans_exp.entry import errors_as_messages
 from beans_exp.errors import BeansExpError
-from beans_exp.libraries import no_collections, quiet_libraries
+from beans_exp.startup.console import errors_as_messages
+from beans_exp.startup.imports import no_collections, quiet_libraries
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -21,7 +21,7 @@ os.environ.update(ENVIRONMENT | os.environ)
 import keras
 import tensorflow as tf
 
-from beans_exp.models.gradients import by_products, by_transposing, is_plain, own
+from beans_exp.models.cpu.conv_gradients import by_products, by_transposing, is_plain, own
 
 BATCH = 64
 Shape = tuple[int, int, int, tuple[int, int]]

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import psutil
 
-from beans_exp.sweep.isolated import job_processes
+from beans_exp.launcher.processes import job_processes
 
 EPOCHS = 6
 DATA = [

@@ -294,7 +294,7 @@ def spread(values: Sequence[float], form: str) -> str:
 
 
 def machine() -> str:
-    from beans_exp.precision import fast_flags
+    from beans_exp.schema.precision import fast_flags
 
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

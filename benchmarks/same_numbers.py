@@ -20,20 +20,17 @@ from unittest.mock import patch
 
 import numpy as np
 
-from beans_exp.libraries import quiet_libraries
+from beans_exp.startup.imports import quiet_libraries
 
 quiet_libraries()
 
 import keras  # noqa: E402
 import yaml  # noqa: E402
 
-from beans_exp import training  # noqa: E402
 from beans_exp.data import Data, load, source  # noqa: E402
-from beans_exp.evaluation import Evaluation, evaluate  # noqa: E402
-from beans_exp.history import History  # noqa: E402
 from beans_exp.models import build_model  # noqa: E402
+from beans_exp.models.backbone import Cut, between, graph_above  # noqa: E402
 from beans_exp.models.graph import Graph  # noqa: E402
-from beans_exp.models.inception import Cut, between, graph_above  # noqa: E402
 from beans_exp.schema import (  # noqa: E402
     CONF,
     Config,
@@ -43,7 +40,10 @@ from beans_exp.schema import (  # noqa: E402
     ModelConfig,
     TrainerConfig,
 )
-from beans_exp.watch import EpochWatch  # noqa: E402
+from beans_exp.training import stages as training  # noqa: E402
+from beans_exp.training.callback import EpochWatch  # noqa: E402
+from beans_exp.training.evaluation import Evaluation, evaluate  # noqa: E402
+from beans_exp.training.history import History  # noqa: E402
 
 EPSILON = 1e-7
 Change = Callable[[keras.KerasTensor], keras.KerasTensor]
@@ -121,7 +121,7 @@ def changed_graph(change: Change) -> AbstractContextManager:
 
     def graph(model: keras.Model, config: Config, blocks: int, cached: bool) -> Graph:
         cut = Cut.below(config.model, blocks)
-        above = graph_above(model, cut, config.reg, auxiliary=False)
+        above, _ = graph_above(model, cut)
         below = between(model, Cut("image"), cut)
         return Graph(below.input, keras.Model(above.inputs, above.logits)(change(below.output)))
 

@@ -268,13 +268,13 @@ def needed_multiply_adds(config: Any, train: int, validation: int, test: int) ->
     import keras
 
     from beans_exp.models import build_model
+    from beans_exp.models.backbone import Cut, between, graph_above
     from beans_exp.models.cost import multiply_adds
-    from beans_exp.models.inception import Cut, between, graph_above
 
     model = build_model(config, 3)
 
     def above(blocks: int) -> int:
-        graph = graph_above(model, Cut.below(config.model, blocks), config.reg, auxiliary=False)
+        graph, _ = graph_above(model, Cut.below(config.model, blocks))
         return multiply_adds(keras.Model(graph.inputs, graph.logits))
 
     base = multiply_adds(between(model, Cut("image"), Cut.below(config.model, 0)))

@@ -19,10 +19,10 @@ import pytest
 from mlflow.models import infer_signature
 from PIL import Image
 
-from beans_exp.classification import BATCH_SIZE, batches, image_files, overlay
 from beans_exp.data import load, source
 from beans_exp.data.images import resize
 from beans_exp.errors import BeansExpError
+from beans_exp.models.inference import BATCH_SIZE, batches, image_files, overlay
 from beans_exp.predict import main
 from beans_exp.promote import main as promote
 from beans_exp.run import run
@@ -371,7 +371,7 @@ def test_mistakes_are_found_before_tensorflow_is_imported(store: Store) -> None:
 
 
 def test_a_picture_shows_where_the_model_looked(store: Store, tmp_path: Path, capsys: Said) -> None:
-    pytest.importorskip("beans_exp.report.gradcam")
+    pytest.importorskip("beans_exp.models.gradcam")
     words = [store.run_id, str(store.images), "--json", "--gradcam", "heat", "--tracking-uri", store.uri]
     assert main(words) == 0
     files = [tmp_path / "heat" / f"{number + 1:04d}-{number}.png" for number in range(6)]

@@ -6,11 +6,12 @@ from pathlib import Path
 import optuna
 import pytest
 
+from beans_exp.processes import this_process
 from beans_exp.schema import TrackingConfig
 from beans_exp.status import main
-from beans_exp.tracking.resume import PROCESS, this_process
+from beans_exp.tracking.parent_run import JOBS, STUDY, Parent, open_parent
+from beans_exp.tracking.resume import PROCESS
 from beans_exp.tracking.store import open_store, store_uri
-from beans_exp.tracking.sweeps import JOBS, STUDY, Parent, open_parent
 
 FAR = "far-host/boot/1/2/3"
 

@@ -28,7 +28,7 @@ def source(config: DataConfig) -> Source:
     Raises DataError where it is missing or incomplete, within seconds.
     """
     if config.name == "beans":
-        from beans_exp.data.beans import beans_source
+        from beans_exp.data.tfds import beans_source
 
         return beans_source(config.data_dir)
     if config.name == "folder":

@@ -8,7 +8,7 @@ import numpy as np
 
 from beans_exp.data.source import SPLITS, Source, files_digest
 from beans_exp.errors import DataError
-from beans_exp.paths import user_path
+from beans_exp.files import user_path
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 

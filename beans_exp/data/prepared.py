@@ -16,7 +16,7 @@ from filelock import FileLock
 from beans_exp.data.images import resize
 from beans_exp.data.source import SPLITS, Source, text_digest
 from beans_exp.errors import DataError
-from beans_exp.paths import user_path
+from beans_exp.files import user_path
 from beans_exp.progress import progress
 
 PREPARED_VERSION = 2

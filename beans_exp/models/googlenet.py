@@ -7,7 +7,7 @@ import keras
 from keras import layers
 
 from beans_exp.models.graph import Graph
-from beans_exp.regularization import dropout, kernel_regularizer
+from beans_exp.models.regularization import dropout, kernel_regularizer
 from beans_exp.schema import Config, RegConfig
 from beans_exp.schema.names import GOOGLENET_DROPOUT
 

@@ -3,7 +3,7 @@
 import keras
 from keras import layers
 
-from beans_exp.regularization import dropout, kernel_regularizer
+from beans_exp.models.regularization import dropout, kernel_regularizer
 from beans_exp.schema import Config
 
 

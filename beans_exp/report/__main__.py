@@ -5,9 +5,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from beans_exp.entry import errors_as_messages, name_store
-from beans_exp.libraries import no_collections, quiet_libraries
 from beans_exp.schema import TrackingConfig
+from beans_exp.startup.console import errors_as_messages, name_store
+from beans_exp.startup.imports import no_collections, quiet_libraries
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -44,7 +44,7 @@ def _share(text: str) -> float:
 def _report(words: argparse.Namespace) -> None:
     with no_collections():
         from beans_exp.report.build import Wanted, build_report, write_report
-        from beans_exp.tracking.read import open_reader
+        from beans_exp.tracking.reader import open_reader
         from beans_exp.tracking.store import store_uri
 
     reader = open_reader(store_uri(TrackingConfig(uri=words.tracking_uri)), words.experiment)

@@ -12,16 +12,16 @@ from beans_exp.errors import BeansExpError
 from beans_exp.progress import progress
 from beans_exp.report import figures, images
 from beans_exp.report.convergence import longest
-from beans_exp.report.drawing import Picture
-from beans_exp.report.files import csv_files
+from beans_exp.report.csv_files import csv_files
 from beans_exp.report.groups import Collected, Group, collect
 from beans_exp.report.page import Report, Section, render_markdown, render_page, summarise
-from beans_exp.report.rows import Row, assign_rows, shared, study_rows, words
 from beans_exp.report.search import search_pictures
+from beans_exp.report.study_rows import Row, assign_rows, shared, study_rows, words
+from beans_exp.report.svg import Picture
 from beans_exp.report.tables import PLANS, Table, data_name, in_order, make_tables
 from beans_exp.report.views import Scale, views
 from beans_exp.schema import CONF
-from beans_exp.tracking.read import Reader, Sweep
+from beans_exp.tracking.reader import Reader, Sweep
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
 from beans_exp.report.cells import percent
-from beans_exp.report.drawing import INK, Look, Picture, looks, page_style, picture
 from beans_exp.report.groups import Done, Group
 from beans_exp.report.predictions import BINS
+from beans_exp.report.svg import INK, Look, Picture, looks, page_style, picture
 from beans_exp.report.tables import Table
 
 AT_MOST = 8

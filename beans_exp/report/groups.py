@@ -15,7 +15,7 @@ from beans_exp.report.predictions import Tested, reduce
 from beans_exp.report.statistics import Results
 from beans_exp.schema import Config
 from beans_exp.tracking.params import as_text, flat_params
-from beans_exp.tracking.read import Reader, Record
+from beans_exp.tracking.reader import Reader, Record
 
 DECIDING = ("model", "reg", "kernel", "finetune", "data", "trainer")
 """The configuration's groups that decide a result, as in the fingerprint."""

@@ -9,17 +9,17 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from beans_exp.classification import overlay
 from beans_exp.data import source
 from beans_exp.data.prepared import prepare
 from beans_exp.errors import BeansExpError, DataError
-from beans_exp.libraries import silent_stderr
-from beans_exp.report.drawing import Picture, Tile
+from beans_exp.models.inference import overlay
 from beans_exp.report.groups import Done, Group
 from beans_exp.report.predictions import Tested
+from beans_exp.report.svg import Picture, Tile
 from beans_exp.report.tables import data_name
 from beans_exp.schema import DataConfig
-from beans_exp.tracking.read import Reader
+from beans_exp.startup.imports import silent_stderr
+from beans_exp.tracking.reader import Reader
 
 SHOWN = 12
 SIDE = 200
@@ -170,7 +170,7 @@ def _originals(one: Seen, chosen: Sequence[int], data_dir: str | None) -> list[T
 
 def _column(reader: Reader, one: Seen, chosen: Sequence[int], data_dir: str | None) -> list[Tile]:
     with silent_stderr():  # TensorFlow is imported here
-        from beans_exp.report.gradcam import gradcam
+        from beans_exp.models.gradcam import gradcam
 
     images = test_images(one.group, data_dir)
     model = reader.model(one.run.run_id)

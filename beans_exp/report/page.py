@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from beans_exp.report.cells import points
-from beans_exp.report.drawing import Picture
+from beans_exp.report.svg import Picture
 from beans_exp.report.tables import Entry, Table
 from beans_exp.report.views import THREE, View
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import brier_score_loss, confusion_matrix, precision_recall_fscore_support
 
-from beans_exp.tracking.read import Predictions
+from beans_exp.tracking.reader import Predictions
 
 BINS = 10
 """Of equal width, for the calibration of the largest probability (Guo et al. 2017, arXiv 1706.04599)."""

@@ -7,8 +7,8 @@ import yaml
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from beans_exp.report.drawing import COLOURS, Picture, page_style, picture
 from beans_exp.report.groups import Group
+from beans_exp.report.svg import COLOURS, Picture, page_style, picture
 from beans_exp.report.tables import Table
 
 FEWEST = 10

@@ -7,8 +7,8 @@ import numpy as np
 
 from beans_exp.errors import ConfigError
 from beans_exp.report.groups import DEFAULTS, Group
-from beans_exp.report.rows import BESIDE, Row
 from beans_exp.report.statistics import Comparison, compare, holm, verdict_in_words
+from beans_exp.report.study_rows import BESIDE, Row
 
 REGULARIZERS = ("reg.l1", "reg.l2", "reg.dropout", "reg.augment", "reg.label_smoothing", "reg.aux_weight")
 

@@ -1,7 +1,7 @@
 """From what Hydra composed to the typed `Config`: unknown keys, removed groups and broken rules stop here."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +19,9 @@ PACKAGE = Path(__file__).parents[1]
 CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
 """The project's `conf/`: in a wheel it lies in the package, in a checkout beside it."""
 
+
+SWEEPER_KEYS = ("sweep.", "tracking.uri=", "features.blocks=")
+"""Overrides that a sweeper adds; they are no choice of the user's."""
 
 ALIASES = {"regularizer": "reg"}
 """Other names of groups on the command line."""
@@ -46,6 +49,11 @@ def _without_alias(word: str) -> str:
     """`regularizer=l2` as `reg=l2`, `regularizer.l2=0.1` as `reg.l2=0.1`."""
     prefix, name, rest = re.fullmatch(r"([+~]*)(\w*)(.*)", word, flags=re.DOTALL).groups()  # type: ignore[union-attr]
     return f"{prefix}{ALIASES[name]}{rest}" if name in ALIASES and rest[:1] in ("=", ".", "@", "") else word
+
+
+def chosen(overrides: Iterable[str]) -> list[str]:
+    """The overrides that the user chose, without what a sweeper adds."""
+    return [word for word in overrides if not word.startswith(SWEEPER_KEYS)]
 
 
 def register() -> None:

@@ -249,7 +249,7 @@ class SweepConfig:
     job: int | None = None
     jobs: int | None = None
     study: str | None = None
-    """A search's study and trial, as `beans_exp.trial.Study` writes them."""
+    """A search's study and trial, as `beans_exp.hpo.pruning.Study` writes them."""
 
 
 @dataclass

@@ -7,9 +7,9 @@ from typing import Any
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
+from beans_exp.hpo import space
 from beans_exp.schema import Config, ConfirmConfig, to_config
 from beans_exp.schema.rules import shown
-from beans_exp.sweep import space
 from beans_exp.sweep.point import Point, Points
 
 OF_A_SWEEP = ("hydra.", "hydra/", "confirm.", "tracking.save_model=best", "plan=")

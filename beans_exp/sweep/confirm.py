@@ -14,12 +14,12 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from beans_exp.hpo import space
+from beans_exp.hpo.study import FINGERPRINT
 from beans_exp.schema import ObjectiveConfig
-from beans_exp.sweep import space
 from beans_exp.sweep.composer import Composer
-from beans_exp.sweep.jobs import SweepJobs, values_of
 from beans_exp.sweep.point import Point
-from beans_exp.sweep.study import FINGERPRINT
+from beans_exp.sweep.sweep_jobs import SweepJobs, values_of
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from beans_exp.entry import errors_as_messages
 from beans_exp.errors import ConfigError
 from beans_exp.schema import Config, to_config
+from beans_exp.startup.console import errors_as_messages
 from beans_exp.sweep.plan import Asked, Plan, plan_grid
 
 PLAIN_KEYS = {item.name for item in fields(Config) if not is_dataclass(item.type)}
@@ -37,7 +37,7 @@ def run_grid(
             launcher.bounds()  # what it is given is checked before anything is written
         _print_plan(plan)
         if plan.only:
-            from beans_exp.sweep.forecast import print_forecast
+            from beans_exp.sweep.preview import print_forecast
 
             print_forecast(plan, config)
             return []

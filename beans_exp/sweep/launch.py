@@ -8,10 +8,10 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from beans_exp.sweep.jobs import INTERRUPTED, Place, close_left_open, hush, open_place
 from beans_exp.sweep.plan import Job, Plan
-from beans_exp.sweep.table import print_results
-from beans_exp.tracking.sweeps import FINISHED, JOBS
+from beans_exp.sweep.results import print_results
+from beans_exp.sweep.sweep_jobs import INTERRUPTED, Place, close_left_open, hush, open_place
+from beans_exp.tracking.parent_run import FINISHED, JOBS
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from beans_exp.data import Source, source
 from beans_exp.errors import ConfigError
 from beans_exp.fingerprint import fingerprint
-from beans_exp.precision import resolve_precision
 from beans_exp.schema import Config, Inert, SweepConfig, reduce
+from beans_exp.schema.precision import resolve_precision
 
 
 @dataclass(frozen=True)

@@ -16,21 +16,12 @@ from omegaconf.errors import OmegaConfBaseException
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from beans_exp.data.source import text_digest
-from beans_exp.entry import errors_as_messages
 from beans_exp.errors import BeansExpError, ConfigError, TooSlowError
-from beans_exp.optuna_parts import instantiate
-from beans_exp.schema import Config
-from beans_exp.schema.combinations import OF_THE_TEST
-from beans_exp.schema.rules import at_least, broken, fraction, positive, shown
-from beans_exp.storages import absolute_storage
-from beans_exp.sweep import space
-from beans_exp.sweep.composer import Composer
-from beans_exp.sweep.confirm import confirm
-from beans_exp.sweep.finish import finish
-from beans_exp.sweep.jobs import SweepJobs, default_storage, open_jobs, values_of
-from beans_exp.sweep.outlook import print_outlook
-from beans_exp.sweep.point import Point
-from beans_exp.sweep.study import (
+from beans_exp.hpo import space
+from beans_exp.hpo.instantiate import instantiate
+from beans_exp.hpo.pruning import Study, can_prune
+from beans_exp.hpo.storage import absolute_storage
+from beans_exp.hpo.study import (
     FINGERPRINT,
     ORIGIN,
     TOO_SLOW,
@@ -41,11 +32,20 @@ from beans_exp.sweep.study import (
     open_study,
     storage_losses,
 )
-from beans_exp.sweep.worker import JobError, is_pruned
+from beans_exp.launcher.worker import JobError, is_pruned
+from beans_exp.models.weights import weights_digest
+from beans_exp.schema import Config
+from beans_exp.schema.combinations import OF_THE_TEST
+from beans_exp.schema.rules import at_least, broken, fraction, positive, shown
+from beans_exp.startup.console import errors_as_messages
+from beans_exp.sweep.composer import Composer
+from beans_exp.sweep.confirm import confirm
+from beans_exp.sweep.point import Point
+from beans_exp.sweep.preview import print_outlook
+from beans_exp.sweep.summary import finish
+from beans_exp.sweep.sweep_jobs import SweepJobs, default_storage, open_jobs, values_of
+from beans_exp.tracking.parent_run import STUDY
 from beans_exp.tracking.resume import CAUSE
-from beans_exp.tracking.sweeps import STUDY
-from beans_exp.trial import Study, can_prune
-from beans_exp.weights import weights_digest
 
 log = logging.getLogger(__name__)
 

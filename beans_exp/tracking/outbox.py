@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from mlflow.exceptions import MlflowException
 
 from beans_exp.errors import StoreError
-from beans_exp.tracking.letters import Letter, deliver
+from beans_exp.tracking.messages import Letter, deliver
 from beans_exp.tracking.store import is_server, open_store
 
 log = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
+from beans_exp.models.weights import weights_name
 from beans_exp.schema import Config
-from beans_exp.weights import weights_name
 
 LEFT_OUT = (
     "sweep",

@@ -16,7 +16,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 
 from beans_exp.errors import BeansExpError
-from beans_exp.tracking.finished import NOT_BEST, has_model
+from beans_exp.tracking.best_model import NOT_BEST, has_model
 
 if TYPE_CHECKING:
     import keras

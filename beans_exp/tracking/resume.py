@@ -1,19 +1,17 @@
 """Runs that a dead process left behind: found, closed as killed, and reopened by the same run."""
 
 import logging
-import os
-import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import mlflow
-import psutil
 from mlflow.entities import Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from beans_exp.checkpoint import Checkpoints
+from beans_exp.processes import is_dead
 from beans_exp.schema import Config
 from beans_exp.tracking.outbox import TAG, kept
+from beans_exp.training.checkpoint import Checkpoints
 
 log = logging.getLogger(__name__)
 
@@ -36,34 +34,6 @@ class Reopened:
     logged: set[tuple[str, int]] = field(default_factory=set)
     described: bool = False
     """Whether it has its parameters and its configuration."""
-
-
-def this_process() -> str:
-    """Return what tells this process from every other one: host, boot, process namespace, number, start time."""
-    return f"{_here()}/{os.getpid()}/{psutil.Process().create_time():.2f}"
-
-
-def is_dead(process: str) -> bool:
-    """Whether `process` ran on this machine and ended; nothing is known of other machines' processes."""
-    if not process.startswith(f"{_here()}/"):
-        return False
-    _, number, started = process.rsplit("/", 2)
-    try:
-        found = psutil.Process(int(number))
-        return f"{found.create_time():.2f}" != started or found.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def host_of(process: str) -> str:
-    """The machine of `process`, as `this_process` wrote it."""
-    return process.partition("/")[0]
-
-
-def _here() -> str:
-    boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")  # Linux has them
-    facts = [boot.read_text().strip() if boot.exists() else "", namespace.stat().st_ino if namespace.exists() else ""]
-    return "/".join(map(str, [socket.gethostname(), *facts]))
 
 
 def close_dead_runs(experiment_id: str) -> None:

@@ -1,0 +1,58 @@
+"""Pre-trained weights of the Inception base: found and named before TensorFlow is imported."""
+
+import hashlib
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from beans_exp.errors import DataError
+from beans_exp.files import user_path
+from beans_exp.network import why_unreachable
+from beans_exp.schema import ModelConfig
+
+IMAGENET_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
+HOST = "storage.googleapis.com"
+"""Where Keras downloads the ImageNet weights from."""
+WAY_OUT = (
+    "Set model.weights (or BEANS_EXP_INCEPTION_WEIGHTS) to a weights file, or model.weights=null for random weights"
+)
+
+
+def weights_name(model: ModelConfig) -> str | None:
+    """The name of the pre-trained weights: `imagenet`, the stem of a file, or None for random weights."""
+    if model.weights in (None, "imagenet"):
+        return model.weights
+    return Path(str(model.weights)).name.removesuffix(".h5").removesuffix(".weights")
+
+
+def weights_digest(model: ModelConfig) -> str | None:
+    """What the weights are: `imagenet`, the hash of a file's content, or None for random weights.
+
+    Raises DataError, within seconds, for a file that is missing and for ImageNet weights out of reach.
+    """
+    if model.weights is None:
+        return None
+    if model.weights == "imagenet":
+        _require_imagenet()
+        return "imagenet"
+    file = user_path(model.weights)
+    try:
+        facts = file.stat()
+        return _content_digest(file, facts.st_mtime_ns, facts.st_size)
+    except OSError as error:
+        raise DataError(f"model.weights: {file} cannot be read ({error.strerror}). {WAY_OUT}") from error
+
+
+@lru_cache
+def _content_digest(file: Path, changed_ns: int, size: int) -> str:
+    """The hash of what is in `file`, read once as long as it does not change: a sweep asks for each of its points."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _require_imagenet() -> None:
+    file = user_path(os.environ.get("KERAS_HOME") or "~/.keras") / "models" / IMAGENET_FILE
+    if file.is_file():
+        return
+    if cause := why_unreachable(HOST):
+        raise DataError(f"{file} is missing, and {HOST} is not reached to download it ({cause}). {WAY_OUT}")

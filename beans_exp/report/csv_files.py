@@ -1,0 +1,154 @@
+"""The report's figures as CSV: runs, configurations and comparisons, every number in full."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from beans_exp.report.convergence import area, convergence, reached
+from beans_exp.report.groups import METRICS, Done, Group
+from beans_exp.report.statistics import wilson
+from beans_exp.report.study_rows import Row
+from beans_exp.report.tables import Table
+from beans_exp.report.views import Scale
+
+
+def csv_files(
+    groups: Sequence[Group], tables: Sequence[Table], rows: Mapping[str, Row], scale: Scale
+) -> dict[str, str]:
+    """Return the text of each file by its name."""
+    return {
+        "runs.csv": _text(_runs(groups, scale)),
+        "configurations.csv": _text(_configurations(groups, rows, scale)),
+        "comparisons.csv": _text(_comparisons(tables)),
+    }
+
+
+def _text(lines: Iterable[Mapping[str, Any]]) -> str:
+    """The `lines` under the names of all their columns; what is not known stays empty."""
+    found = list(lines)
+    names = list(dict.fromkeys(name for line in found for name in line))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _plain(value) for name, value in line.items()} for line in found)
+    return text.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float | np.floating):
+        return f"{value:.6g}" if math.isfinite(value) else ""
+    return value
+
+
+def _runs(groups: Sequence[Group], scale: Scale) -> Iterator[dict[str, Any]]:
+    for group in groups:
+        for run in group.runs:
+            named = {"run_id": run.run_id, "configuration": group.title, "row": group.row or "", "seed": run.seed}
+            yield named | _run(run, scale)
+
+
+def _run(run: Done, scale: Scale) -> dict[str, Any]:
+    fast = reached(run, scale.threshold)
+    line: dict[str, Any] = {name: run.metrics[name] for name in METRICS if name in run.metrics}
+    line |= {"test_accuracy": run.test, "training_seconds": run.training_seconds}
+    line |= {"epochs_to_threshold": fast.epoch, "seconds_to_threshold": fast.seconds, "held": fast.held}
+    if run.curve:
+        line["mean_validation"] = area(run.curve.validation, scale.horizon)
+    if run.tested:
+        line |= {"images": len(run.tested.labels), "right": int(run.tested.right.sum())}
+        line |= {"calibration_error": run.tested.calibration.error, "brier": run.tested.brier}
+    return line
+
+
+def _configurations(groups: Sequence[Group], rows: Mapping[str, Row], scale: Scale) -> Iterator[dict[str, Any]]:
+    for group in groups:
+        reported = rows[group.row].reported if group.row else {}
+        line: dict[str, Any] = {
+            "configuration": group.title,
+            "row": group.row or "",
+            "beside": "; ".join(group.notes),
+            "data": group.data[0] if group.data else "",
+            "digest": group.data[1] if group.data else "",
+            "seeds": " ".join(map(str, group.seeds)),
+            "unfinished": " ".join(f"{name}:{count}" for name, count in group.unfinished.items()),
+        }
+        line |= {f"reported {name}": value for name, value in reported.items()}
+        line |= _means(group) | _tests(group) | _speed(group, scale)
+        yield line
+
+
+def _means(group: Group) -> dict[str, float]:
+    series = {name: group.metric(name) for name in METRICS}
+    series |= {"test/accuracy": group.figures(lambda run: run.test)}
+    series |= {"selected train/accuracy": group.figures(lambda run: run.train)}
+    series |= {"selected val/accuracy": group.figures(lambda run: run.validation)}
+    series |= {"training_seconds": group.figures(lambda run: run.training_seconds)}
+    means = {f"{name} mean": float(values.mean()) for name, values in series.items() if values.size}
+    return means | {f"{name} sd": float(values.std(ddof=1)) for name, values in series.items() if values.size > 1}
+
+
+def _tests(group: Group) -> dict[str, Any]:
+    results = group.results
+    if results is None:
+        return {}
+    images = results.right.shape[1]
+    right = float(results.right.sum(axis=1).mean())
+    low, high = wilson(right, images)
+    line: dict[str, Any] = {"images": images, "right mean": right, "Wilson low": low, "Wilson high": high}
+    line["calibration error mean"] = float(np.mean([tested.calibration.error for tested in group.tested]))
+    line["Brier mean"] = float(np.mean([tested.brier for tested in group.tested]))
+    for name in ("precision", "recall", "f1"):
+        by_class = np.mean([tested.by_class[name] for tested in group.tested], axis=0)
+        line[f"{name} macro"] = float(by_class.mean())
+        line |= {f"{name} {kind}": float(value) for kind, value in zip(group.tested[0].classes, by_class, strict=True)}
+    return line
+
+
+def _speed(group: Group, scale: Scale) -> dict[str, Any]:
+    found = convergence(group, scale.threshold, scale.horizon)
+    if found is None:
+        return {}
+    return {
+        "threshold": scale.threshold,
+        "epochs_to_threshold median": found.epochs,
+        "seconds_to_threshold median": found.seconds,
+        "reached": found.reached,
+        "held": found.held,
+        "horizon": scale.horizon,
+        "mean_validation": found.area,
+    }
+
+
+def _comparisons(tables: Sequence[Table]) -> Iterator[dict[str, Any]]:
+    for table in tables:
+        for entry in table.entries:
+            if entry.baseline is None:
+                continue
+            line = {"table": table.key, "configuration": entry.title, "baseline": entry.baseline.title}
+            found = entry.comparison
+            if found is None:
+                yield line | {"verdict": f"not compared: {entry.why_not}"}
+                continue
+            yield line | {
+                "difference": found.difference,
+                "low": found.low,
+                "high": found.high,
+                "interval": "95 % bootstrap over test images and seeds",
+                "p": found.p,
+                "p_holm": found.p_holm,
+                "verdict": found.verdict,
+                "images": found.images,
+                "seeds": found.seeds[0],
+                "seeds_baseline": found.seeds[1],
+                "paired_seeds": found.paired_seeds,
+                "images_needed": found.needs.images or "",
+                "seeds_needed": found.needs.seeds or "",
+                "tellable": found.needs.tellable,
+                "mcnemar": " ".join(
+                    f"seed{test.seed}:{test.only_group}:{test.only_baseline}:p={test.p:.4g}" for test in found.mcnemar
+                ),
+            }

@@ -1,0 +1,1 @@
+"""Everything between Hydra and `run`: checks, messages, help and late imports."""

@@ -1,0 +1,95 @@
+"""The end of a search: its best trial, how to run that again, and the pictures of what mattered."""
+
+import logging
+import shlex
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+from matplotlib.figure import Figure
+from optuna.trial import FrozenTrial, TrialState
+
+from beans_exp.hpo.storage import dashboard_address
+from beans_exp.hpo.study import FINGERPRINT, ORIGIN, TOO_SLOW, SharedStudy
+from beans_exp.schema import Config
+from beans_exp.sweep.composer import Composer
+from beans_exp.sweep.sweep_jobs import SweepJobs
+
+log = logging.getLogger(__name__)
+
+
+def finish(
+    study: SharedStudy, composer: Composer, jobs: SweepJobs, config: Config, confirmed: FrozenTrial | None
+) -> None:
+    """Print what the search found, and keep its trials and pictures with the parent run."""
+    for trial in study.counted:  # by other processes and earlier commands
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and FINGERPRINT in trial.user_attrs:
+            jobs.completed.setdefault(trial.user_attrs[FINGERPRINT], trial.state == TrialState.COMPLETE)
+    print(_summary(study.counted))
+    several = len(config.objective.metrics) > 1
+    best = study.study.best_trials if any(trial.state == TrialState.COMPLETE for trial in study.counted) else []
+    for trial in best if several else best[:1]:
+        _print_trial("best", trial, composer, config)
+    if confirmed is not None:
+        _print_trial("confirmed on fresh seeds:", confirmed, composer, config)
+    jobs.place.parent.log_text(study.study.trials_dataframe().to_csv(index=False), "trials.csv")
+    if not several:
+        _log_pictures(study.study, jobs, config.objective.metrics[0])
+    print(f"experiment {config.tracking.experiment}: {jobs.place.hint}")
+    if (address := dashboard_address(study.url)) is not None:
+        print(f"study {study.name}: optuna-dashboard {shlex.quote(address)}")
+
+
+def _print_trial(what: str, trial: FrozenTrial, composer: Composer, config: Config) -> None:
+    """Print a trial, its run, and a line to paste that runs it again."""
+    pairs = zip(config.objective.metrics, trial.values, strict=True)
+    values = ", ".join(f"{name} {value:.4f}" for name, value in pairs)
+    print(f"{what} trial {trial.number}: {values}, run {trial.user_attrs.get('beans.run', '')}")
+    print(f"  python -m beans_exp {shlex.join(composer.single_run(trial.params))}")
+
+
+def _summary(trials: list[FrozenTrial]) -> str:
+    counts = {state.name.lower(): sum(trial.state == state for trial in trials) for state in TrialState}
+    known = [str(trial.user_attrs.get(ORIGIN, "")).partition(" ")[0] for trial in trials]
+    counts |= {name: known.count(name) for name in ("reused", "reduced", "equal", "retry")}
+    text = f"{len(trials)} trials: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    if slow := sum(trial.user_attrs.get(TOO_SLOW, False) for trial in trials):
+        rule = "Search anew with a longer hydra.sweeper.trial_seconds and another hydra.sweeper.study_name"
+        text += f"\n{slow} pruned for their time, not their values. {rule}"
+    return text
+
+
+def _log_pictures(study: optuna.Study, jobs: SweepJobs, objective: str) -> None:
+    import optuna.visualization.matplotlib as pictures
+
+    drawn: dict[str, tuple[Callable[..., Any], str]] = {
+        "history.png": (pictures.plot_optimization_history, "History of"),
+        "importances.png": (pictures.plot_param_importances, "Importance of the parameters for"),
+    }
+    complete = len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
+    for name, (draw, what) in drawn.items():
+        if (figure := _drawn(draw, study, objective, f"{what} {objective}, {complete} complete trials")) is not None:
+            jobs.place.parent.log_figure(figure, name)
+
+
+def _drawn(draw: Callable[..., Any], study: optuna.Study, objective: str, title: str) -> Figure | None:
+    """The picture; None where too few trials tell too little."""
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("agg")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the pictures are marked experimental
+            axes = draw(study, target_name=objective)
+    except (ValueError, RuntimeError) as error:
+        log.info("%s", error)
+        return None
+    axes.set_title("", loc="left")  # where one of the pictures has its own
+    axes.set_title(title)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    figure: Figure = axes.figure
+    figure.set_size_inches(9, 4.5)
+    figure.tight_layout()
+    plt.close(figure)
+    return figure

@@ -1,0 +1,264 @@
+"""Runs read back by the commands that look at them: a page at a time, from SQLite and from servers, never written.
+
+Only `attach` writes: what was made of the runs is hung on their parent.
+"""
+
+import csv
+import io
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import numpy as np
+from mlflow.entities import Run
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from beans_exp.errors import StoreError
+from beans_exp.processes import is_dead
+from beans_exp.tracking.best_model import has_model
+from beans_exp.tracking.parent_run import JOBS, STUDY, newest_run
+from beans_exp.tracking.resume import PROCESS
+from beans_exp.tracking.store import connect, find_experiment, store_errors
+
+if TYPE_CHECKING:
+    import keras
+
+PAGE = 200
+"""Runs held at once."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run as the store has it; `metrics` are the last values, `data` is the name and digest of its data set."""
+
+    run_id: str
+    name: str
+    status: str
+    """`beans.status`, or `running`."""
+    started: int
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    data: tuple[str, str] | None
+    artifacts: str
+    has_model: bool
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A run's `predictions.csv`: labels and predictions int64 (n,), probabilities float64 (n, classes)."""
+
+    classes: tuple[str, ...]
+    labels: np.ndarray
+    predicted: np.ndarray
+    probabilities: np.ndarray
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep's parent run, and its jobs: (run id, or nothing where none was started; status)."""
+
+    parent: str
+    id: str
+    name: str
+    jobs: list[tuple[str, str]]
+    state: str = ""
+    """`beans.status`, or `running`."""
+    wanted: int | None = None
+    """How many jobs a grid has."""
+    study: dict[str, Any] | None = None
+    """A search's study: its storage, its name, and how many trials are wanted."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """An experiment of a store, for reading."""
+
+    client: mlflow.MlflowClient
+    uri: str
+    experiment: str
+    experiment_id: str
+
+    def records(self, query: str = "", sweep: Sweep | None = None) -> Iterator[Record]:
+        """Yield the runs that `query` (an MLflow filter) finds, of `sweep` where given; never the parents of sweeps.
+
+        Of a sweep, those that its `jobs.csv` names, reused ones included, and those that carry its id.
+        """
+        if sweep is None:
+            yield from self._found(query)
+            return
+        named = [run_id for run_id, _ in sweep.jobs if run_id]
+        for start in range(0, len(named), PAGE):
+            ids = ", ".join(f"'{run_id}'" for run_id in named[start : start + PAGE])
+            yield from self._found(_both(query, f"attributes.run_id IN ({ids})"))
+        known = set(named)
+        for record in self._found(_both(query, f"tags.`beans.sweep` = '{sweep.id}'")):
+            if record.run_id not in known:
+                yield record
+
+    def _found(self, query: str) -> Iterator[Record]:
+        token = None
+        while token != "":
+            with store_errors(self.uri):
+                page = self.client.search_runs(
+                    [self.experiment_id], query, max_results=PAGE, page_token=token, order_by=["attributes.start_time"]
+                )
+            yield from (_record(run) for run in page if "beans.role" not in run.data.tags)
+            token = page.token or ""
+
+    def sweep(self, wanted: str) -> Sweep:
+        """Return the sweep whose parent run, or whose id, is `wanted` (the first eight signs are enough).
+
+        Raises StoreError where there is none, or several.
+        """
+        with store_errors(self.uri):
+            parents = self.client.search_runs([self.experiment_id], "tags.`beans.role` = 'sweep'", max_results=10_000)
+        found = [run for run in parents if _is_meant(wanted, run)]
+        if len(found) != 1:
+            known = ", ".join(f"{run.info.run_id[:8]} ({run.info.run_name})" for run in (found or parents)[:8])
+            many = "fits several" if found else "is no"
+            raise StoreError(f"{wanted} {many} sweep of the experiment {self.experiment}. Known: {known or 'none'}")
+        return self._sweep(found[0])
+
+    def last_sweep(self) -> Sweep:
+        """Return the sweep that was started last; raises StoreError where there is none."""
+        with store_errors(self.uri):
+            run = newest_run(self.client, self.experiment_id, "tags.`beans.role` = 'sweep'")
+        if run is None:
+            raise StoreError(
+                f"the experiment {self.experiment} has no sweep. Start one with -m, or name another experiment"
+            )
+        return self._sweep(run)
+
+    def _sweep(self, run: Run) -> Sweep:
+        tags = run.data.tags
+        state = tags.get("beans.status", run.info.status.lower())
+        if run.info.status == "RUNNING":  # a sweep that is run again still has the status of its last end
+            state = "died" if is_dead(tags.get(PROCESS, "")) else "running"
+        wanted, study = tags.get(JOBS), tags.get(STUDY)
+        return Sweep(
+            run.info.run_id,
+            tags["beans.sweep"],
+            run.info.run_name,
+            self._jobs(run),
+            state,
+            int(wanted) if wanted else None,
+            json.loads(study) if study else None,
+        )
+
+    def _jobs(self, parent: Run) -> list[tuple[str, str]]:
+        text = self.artifact(parent.info.artifact_uri, "jobs.csv")
+        return [(line["run_id"], line["status"]) for line in csv.DictReader(io.StringIO(text or ""))]
+
+    def epochs(self, run_id: str, metrics: Iterable[str]) -> dict[str, np.ndarray]:
+        """Return the value of each epoch for each of `metrics`, float64 (epochs,), in the order of their steps."""
+        found = {}
+        for name in metrics:
+            with store_errors(self.uri):
+                points = {point.step: point.value for point in self.client.get_metric_history(run_id, name)}
+            found[name] = np.array([points[step] for step in sorted(points)])
+        return found
+
+    def predictions(self, record: Record) -> Predictions | None:
+        """Return the run's predictions of the test images; None where it has none.
+
+        Raises StoreError for a file that is not what a run writes.
+        """
+        text = self.artifact(record.artifacts, "predictions.csv")
+        if text is None:
+            return None
+        try:
+            return parse_predictions(text)
+        except ValueError as error:
+            raise StoreError(f"predictions.csv of run {record.run_id[:8]} is damaged ({error})") from error
+
+    def artifact(self, place: str, name: str) -> str | None:
+        """Return the text of an artifact at `place`, a run's artifact address; None where there is none."""
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                return Path(get_artifact_repository(place).download_artifacts(name, folder)).read_text()
+            except (mlflow.MlflowException, OSError):
+                return None
+
+    def model(self, run_id: str) -> "keras.Model":
+        """Return the model that a run saved, uncompiled, loaded in safe mode: no code of the file is run.
+
+        Raises BeansExpError where none was saved, or it cannot be loaded.
+        """
+        from beans_exp.tracking.registry import model_of_run
+
+        with store_errors(self.uri):
+            return model_of_run(self.client, run_id)
+
+    def attach(self, run_id: str, files: Iterable[Path]) -> None:
+        """Hang `files` on a run, under `report/`."""
+        with store_errors(self.uri):
+            for file in files:
+                self.client.log_artifact(run_id, str(file), "report")
+
+    def page(self, run_id: str = "") -> str | None:
+        """Return the address of a run, or of the experiment, in the browser, where a server shows it."""
+        if not self.uri.startswith(("http://", "https://")):
+            return None
+        place = f"/runs/{run_id}" if run_id else "/runs?workflowType=machine_learning"
+        return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}{place}"
+
+
+def open_reader(uri: str, experiment: str) -> Reader:
+    """Open `experiment` of the store at `uri` for reading; nothing is created.
+
+    Raises StoreError for a store or an experiment that is not there.
+    """
+    client = connect(uri)
+    experiment_id = find_experiment(uri, experiment)
+    if experiment_id is None:
+        with store_errors(uri):
+            known = ", ".join(sorted(item.name for item in client.search_experiments()))
+        raise StoreError(f"the store {uri} has no experiment {experiment}. It has {known or 'none'}")
+    return Reader(client, uri, experiment, experiment_id)
+
+
+def parse_predictions(text: str) -> Predictions:
+    """Read `predictions.csv`; raises ValueError for lines cut short, unknown classes, and what is no number."""
+    header, *lines = [line for line in csv.reader(io.StringIO(text)) if line] or [[]]
+    if header[:3] != ["index", "label", "predicted"] or len(header) < 5:
+        raise ValueError(f"its header is {','.join(header)[:80]}")
+    classes = tuple(name.removeprefix("p_") for name in header[3:])
+    if not lines or any(len(line) != len(header) for line in lines):
+        raise ValueError("it has no line" if not lines else "a line has not as many values as its header")
+    lines.sort(key=lambda line: int(line[0]))
+    return Predictions(
+        classes,
+        np.array([classes.index(line[1]) for line in lines]),
+        np.array([classes.index(line[2]) for line in lines]),
+        np.array([line[3:] for line in lines], dtype=np.float64),
+    )
+
+
+def _both(first: str, second: str) -> str:
+    return f"{first} and {second}" if first.strip() else second
+
+
+def _is_meant(wanted: str, run: Run) -> bool:
+    ids = (run.info.run_id, run.data.tags.get("beans.sweep", ""))
+    return wanted in ids or (len(wanted) >= 8 and any(one.startswith(wanted) for one in ids))
+
+
+def _record(run: Run) -> Record:
+    data = [item.dataset for item in run.inputs.dataset_inputs] if run.inputs else []
+    return Record(
+        run.info.run_id,
+        run.info.run_name or run.info.run_id[:8],
+        run.data.tags.get("beans.status") or run.info.status.lower(),
+        run.info.start_time,
+        run.data.params,
+        run.data.metrics,
+        run.data.tags,
+        (data[0].name, data[0].digest) if data else None,
+        run.info.artifact_uri,
+        has_model(run),
+    )

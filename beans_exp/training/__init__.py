@@ -1,0 +1,1 @@
+"""Train a model: stages, callback, checkpoints, and caches of frozen layers and heads."""

@@ -1,0 +1,150 @@
+"""Killed with SIGKILL, run again: the same runs end, each once, each epoch once."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+from mlflow.entities import Run
+
+from beans_exp.launcher.processes import job_processes
+from tests.conftest import TINY, Program, Started
+
+LONG = [*TINY, "trainer.epochs=150", "trainer.batch_size=6", "trainer.deterministic=true", "tracking.save_model=none"]
+"""Some seconds of training, with several checkpoints."""
+
+
+def _client() -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(f"sqlite:///{Path('mlruns/mlflow.db').resolve()}")
+
+
+def _runs() -> list[Run]:
+    experiment = _client().get_experiment_by_name("beans_exp")
+    assert experiment is not None
+    return list(_client().search_runs([experiment.experiment_id]))
+
+
+def _require_whole_curve(run: Run, epochs: int) -> None:
+    for name in ("train/loss", "val/accuracy", "stage"):
+        steps = [point.step for point in _client().get_metric_history(run.info.run_id, name)]
+        assert sorted(steps) == list(range(1, epochs + 1))
+    assert len(_client().get_metric_history(run.info.run_id, "test/accuracy")) == 1
+
+
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGKILL, "RUNNING"), (signal.SIGTERM, "KILLED")])
+def test_a_killed_run_goes_on_under_its_own_id(
+    how: signal.Signals, status: str, started: Started, program: Program
+) -> None:
+    process = started(*LONG, until="Epoch 60/")
+    process.send_signal(how)
+    process.wait()
+    (left,) = _runs()
+    assert left.info.status == status
+    assert ("beans.cause" in left.data.tags) == (how is signal.SIGTERM)
+    (checkpoint,) = Path("outputs").rglob("checkpoint.npz")
+    again = program(*LONG)
+    assert again.returncode == 0, again.stderr
+    assert f"run {left.info.run_id} was killed: it goes on from epoch" in again.stdout
+    assert "Epoch 1/" not in again.stdout
+    (done,) = _runs()
+    assert (done.info.run_id, done.info.status) == (left.info.run_id, "FINISHED")
+    _require_whole_curve(done, 150)
+    assert not checkpoint.exists()
+    assert "beans.cause" not in done.data.tags, "it did end well"
+    assert "traceback.txt" not in {item.path for item in _client().list_artifacts(done.info.run_id)}
+
+
+def test_a_killed_sweep_is_finished_by_the_same_command(started: Started, program: Program) -> None:
+    words = ["-m", *LONG, "seed=0,1", "hydra.launcher.retries=0"]
+    process = started(*words, until="Epoch 40/")
+    _kill_the_worker(process)
+    while Path("log").read_text().count("Epoch 40/") < 2:  # the other job goes on
+        assert process.poll() is None, Path("log").read_text()
+        time.sleep(0.1)
+    workers = _workers(process)
+    process.kill()
+    process.wait()
+    _require_end(workers)
+    _require_finished(program, words)
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_sweep_that_was_killed_whole_goes_on_through_hydras_launchers(
+    launcher: str, started: Started, program: Program
+) -> None:
+    words = ["-m", *LONG, "seed=0,1", f"hydra/launcher={launcher}"]
+    process = started(*words, until="Epoch 60/")
+    every = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for one in every:
+        one.kill()
+    process.wait()
+    _require_end(every)
+    _require_finished(program, words)
+
+
+def _require_finished(program: Program, words: list[str]) -> None:
+    """The same command ends with a parent and two jobs, all of them whole."""
+    again = program(*words)
+    assert again.returncode == 0, again.stdout + again.stderr
+    runs = _runs()
+    assert sorted(run.data.tags.get("beans.role", "job") for run in runs) == ["job", "job", "sweep"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in runs:
+        if "beans.role" not in run.data.tags:
+            _require_whole_curve(run, 150)
+
+
+def _workers(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    return job_processes(psutil.Process(process.pid))
+
+
+def _kill_the_worker(process: "subprocess.Popen[bytes]") -> None:
+    (worker,) = _workers(process)
+    worker.kill()
+
+
+def _require_end(workers: list[psutil.Process]) -> None:
+    """A worker does not outlive its parent."""
+    for _ in range(300):
+        if not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers):
+            return
+        time.sleep(0.1)
+    raise AssertionError("a worker goes on without its parent")
+
+
+def test_runs_that_a_dead_process_left_open_are_closed_by_the_next_sweep(started: Started, program: Program) -> None:
+    process = started(*LONG, until="Epoch 2/")
+    process.kill()
+    process.wait()
+    ended = program("-m", *TINY, "trainer.epochs=1", "seed=7,8", "tracking.save_model=none")
+    assert ended.returncode == 0
+    (left,) = (run for run in _runs() if run.info.status != "FINISHED")
+    assert (left.info.status, left.data.tags["beans.status"]) == ("KILLED", "killed")
+    assert "its process ended" in left.data.tags["beans.cause"]
+
+
+def test_a_run_of_a_search_is_tested_later_from_its_saved_model(program: Program) -> None:
+    words = [*TINY, "trainer.epochs=1"]
+    assert program(*words, "trainer.test=false").returncode == 0
+    again = program(*words)
+    assert again.returncode == 0, again.stderr
+    assert "tested now" in again.stdout and "Epoch" not in again.stdout
+    (run,) = _runs()
+    assert "test/accuracy" in run.data.metrics
+    names = {item.path for item in _client().list_artifacts(run.info.run_id)}
+    assert {"predictions.csv", "confusion_matrix.png"} <= names
+
+
+def test_a_plan_tells_what_is_there_and_how_long_the_rest_takes(program: Program) -> None:
+    words = ["-m", *TINY, "trainer.epochs=1", "tracking.save_model=none"]
+    nothing = program(*words, "seed=0,1", "plan=true")
+    assert nothing.returncode == 0 and not Path("mlruns").exists()
+    assert "2 jobs of a kind that is not finished yet" in nothing.stdout
+    assert program(*words, "seed=0,1").returncode == 0
+    some = program(*words, "seed=0,1,2", "plan=true")
+    lines = {word: line for line in some.stdout.splitlines() for word in ("seed=0", "seed=2") if word in line}
+    assert "reused" in lines["seed=0"] and "trained" in lines["seed=2"] and "unknown" not in lines["seed=2"]
+    assert "one after another: " in some.stdout
