@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from beans_exp import schema
-from beans_exp.schema.composed import chosen
+from beans_exp.schema.composed import user_overrides
 from beans_exp.startup import help as option_help
 from beans_exp.startup.console import errors_as_messages
 from beans_exp.startup.hydra_checks import job_config, single_config
@@ -32,7 +32,7 @@ def _run_composed(composed: DictConfig) -> float | list[float]:
     """Run one configuration and return its objective: a single run, or one job of a sweep."""
     from beans_exp.startup.job import run  # once the configuration is known to be good
 
-    overrides = chosen(list(HydraConfig.get().overrides.task))
+    overrides = user_overrides(list(HydraConfig.get().overrides.task))
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         config = job_config(composed)

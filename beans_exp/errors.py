@@ -17,7 +17,7 @@ class StoreError(BeansExpError):
     """An MLflow store that cannot be reached, read or written."""
 
 
-class ServerAwayError(StoreError):
+class ServerUnreachableError(StoreError):
     """A tracking server that does not answer now."""
 
 

@@ -26,7 +26,7 @@ from beans_exp.errors import BeansExpError
 from beans_exp.files import user_path
 from beans_exp.models.inference import Batch, batches, classifier, image_files, overlay, ranked
 from beans_exp.schema import TrackingConfig
-from beans_exp.startup.console import errors_as_messages
+from beans_exp.startup.console import add_tracking_uri, errors_as_messages
 from beans_exp.startup.imports import no_collections, quiet_libraries, silent_stderr
 from beans_exp.tracking.store import connect, store_uri
 
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--gradcam", metavar="FOLDER", type=user_path, help="write a PNG an image: where the model looked"
     )
-    made.add_argument("--tracking-uri", metavar="URI", help="the MLflow store; default: mlruns/ of this folder")
+    add_tracking_uri(made)
     return made
 
 

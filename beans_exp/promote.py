@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from beans_exp.schema import TrackingConfig
-from beans_exp.startup.console import errors_as_messages
+from beans_exp.startup.console import add_tracking_uri, errors_as_messages
 from beans_exp.startup.imports import quiet_libraries
 from beans_exp.tracking.store import connect, store_uri
 
@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("run", metavar="RUN_ID", help="a run's id or its beginning, or a model's URI")
     made.add_argument("--name", default="beans_exp", help="in the registry (beans_exp)")
     made.add_argument("--alias", default="champion", help="(champion)")
-    made.add_argument("--tracking-uri", metavar="URI", help="the MLflow store; default: mlruns/ of this folder")
+    add_tracking_uri(made)
     return made
 
 

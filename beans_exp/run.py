@@ -6,15 +6,15 @@ from pathlib import Path
 
 from beans_exp.data import Source, load, source
 from beans_exp.fingerprint import fingerprint
-from beans_exp.hpo.pruning import reporter
+from beans_exp.hpo.pruning import epoch_reporter
 from beans_exp.models import build_model
 from beans_exp.models.cost import model_metrics
-from beans_exp.run_folder import CHECKPOINT, Running, alone, say
+from beans_exp.run_folder import CHECKPOINT, RunProgress, lock, write_progress
 from beans_exp.schema import Config
-from beans_exp.tracking.outbox import finished_objective, send_kept
-from beans_exp.tracking.resume import reopenable, reopenable_away
+from beans_exp.tracking.outbox import finished_objective, send_queued
+from beans_exp.tracking.resume import reopenable, reopenable_offline
 from beans_exp.tracking.reuse import reusable, untested
-from beans_exp.tracking.store import open_unless_away
+from beans_exp.tracking.store import open_unless_unreachable
 from beans_exp.tracking.system import peak_memory_mb, reset_peak_memory
 from beans_exp.tracking.tracker import Tracker, finished_run, track
 from beans_exp.training.checkpoint import Checkpoints
@@ -39,12 +39,12 @@ def run(config: Config, overrides: Sequence[str] = (), folder: Path = Path("outp
     described = source(config.data)
     mark = fingerprint(config, described)
     known_to_be_there = config.sweep.id is not None  # when its sweep began
-    experiment_id = open_unless_away(config.tracking, may_be_away=config.tracking.offline or known_to_be_there)
-    with alone(folder) as waited:
+    experiment_id = open_unless_unreachable(config.tracking, may_be_away=config.tracking.offline or known_to_be_there)
+    with lock(folder) as waited:
         if waited:
             log.info("another process had the same run under way")
         if experiment_id is not None:
-            send_kept(folder)
+            send_queued(folder)
         earlier = _earlier(config, experiment_id, mark, described, folder) if config.if_exists == "reuse" else None
         if earlier is not None:
             (folder / CHECKPOINT).unlink(missing_ok=True)  # it was killed between its end and this
@@ -70,7 +70,7 @@ def _train(
     reopened = (
         reopenable(experiment_id, config, mark, checkpoints)
         if experiment_id is not None
-        else reopenable_away(folder, mark, checkpoints)
+        else reopenable_offline(folder, mark, checkpoints)
     )
     with checkpoints.removed_unless_killed(), track(config, experiment_id, mark, folder, reopened) as tracker:
         checkpoints.begin(tracker.run_id, after_save=tracker.send)
@@ -93,7 +93,7 @@ def _train(
 
 def _listener(config: Config, tracker: Tracker, folder: Path) -> Callable[[Epoch], None]:
     """What hears of each epoch: the tracker, whoever watches the folder, and the study of a search."""
-    report = reporter(config)
+    report = epoch_reporter(config)
     planned = {stage.number: stage.epochs for stage in stages(config)}
     seconds: dict[int, list[float]] = {number: [] for number in planned}
 
@@ -103,7 +103,7 @@ def _listener(config: Config, tracker: Tracker, folder: Path) -> Callable[[Epoch
         seconds[stage].append(epoch.metrics["time/epoch_seconds"])
         to_come = sum(epochs for number, epochs in planned.items() if number >= stage) - len(seconds[stage])
         left = to_come * min(seconds[stage])  # a process's first epoch of a stage builds what the others run
-        say(folder, Running(stage, epoch.step, sum(planned.values()), epoch.metrics, left))
+        write_progress(folder, RunProgress(stage, epoch.step, sum(planned.values()), epoch.metrics, left))
         report(len(seconds[stage]), epoch.metrics, left)
 
     return on_epoch

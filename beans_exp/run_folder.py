@@ -14,7 +14,7 @@ CHECKPOINT = "checkpoint.npz"
 
 
 @dataclass(frozen=True)
-class Running:
+class RunProgress:
     """Where a run stands after an epoch."""
 
     stage: int
@@ -26,37 +26,37 @@ class Running:
     """Of training, if the epochs to come take as long as this one; stages to come are counted as if they did, too."""
 
 
-def say(folder: Path, running: Running) -> None:
+def write_progress(folder: Path, running: RunProgress) -> None:
     """Write `running` in place of what was said before."""
     unfinished = folder / f"{FILE}.unfinished"
     unfinished.write_text(json.dumps(asdict(running)))
     unfinished.replace(folder / FILE)
 
 
-def hear(folder: Path) -> Running | None:
+def read_progress(folder: Path) -> RunProgress | None:
     """Return what the run in `folder` said last, or None."""
     try:
-        return Running(**json.loads((folder / FILE).read_text()))
+        return RunProgress(**json.loads((folder / FILE).read_text()))
     except (OSError, ValueError, TypeError):
         return None
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[bool]:
-    """Hold `folder` for one process; wait for another one that has it, and say whether there was one.
+def lock(folder: Path) -> Iterator[bool]:
+    """Hold `folder` for one process; wait for another one that has it, and yield whether there was one.
 
     The lock is the kernel's: it is free as soon as its process has ended, whatever ended it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
+    held = FileLock(folder / LOCK)
     waited = False
     try:
-        lock.acquire(timeout=0)
+        held.acquire(timeout=0)
     except Timeout:
         waited = True
-        lock.acquire()
+        held.acquire()
     try:
         yield waited
     finally:
-        lock.release()
+        held.release()
         (folder / FILE).unlink(missing_ok=True)

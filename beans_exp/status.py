@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from beans_exp.schema import TrackingConfig
-from beans_exp.startup.console import errors_as_messages, name_store
+from beans_exp.startup.console import add_experiment, errors_as_messages
 from beans_exp.startup.imports import no_collections, quiet_libraries
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from beans_exp.tracking.job_status import Progress
+    from beans_exp.tracking.job_status import JobStatus
     from beans_exp.tracking.reader import Reader, Sweep
 
 
@@ -39,7 +39,7 @@ class Status:
     state: str
     counts: dict[str, int]
     """Jobs by their state."""
-    jobs: list["Progress"]
+    jobs: list["JobStatus"]
     trials: Trials | None = None
     problem: str | None = None
     """Why the study cannot be read, where it cannot."""
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m beans_exp.status", description="Where a sweep stands: its jobs, its trials."
     )
-    name_store(parser)
+    add_experiment(parser)
     parser.add_argument("--sweep", help="its parent run's id, or its own (eight signs do); default: the last one")
     parser.add_argument("--watch", type=float, metavar="SECONDS", help="look again so often, until the sweep has ended")
     parser.add_argument("--json", action="store_true", help="for programs: one line a look")
@@ -88,9 +88,9 @@ def _show(words: argparse.Namespace) -> None:
 def look(reader: "Reader", sweep: "Sweep") -> Status:
     """Return where `sweep` stands now."""
     with no_collections():
-        from beans_exp.tracking.job_status import progress
+        from beans_exp.tracking.job_status import job_statuses
 
-    jobs = progress(reader, sweep)
+    jobs = job_statuses(reader, sweep)
     counts = Counter(job.state for job in jobs)
     if sweep.wanted and sweep.state == "running":
         counts["to come"] = max(0, sweep.wanted - len(jobs))

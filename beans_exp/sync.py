@@ -24,16 +24,16 @@ def main(words: Sequence[str] | None = None) -> None:
 def _send_all(folders: Sequence[Path]) -> bool:
     """Send what is kept anywhere below `folders`, and return whether all of it was sent."""
     with no_collections():
-        from beans_exp.tracking.outbox import folders_with_letters, send_kept
+        from beans_exp.tracking.outbox import folders_with_messages, send_queued
 
     for folder in folders:
         if not folder.is_dir():
             raise BeansExpError(f"{folder}: must be a folder that runs or sweeps were written to, such as outputs")
-    found = [place for folder in folders for place in folders_with_letters(folder)]
+    found = [place for folder in folders for place in folders_with_messages(folder)]
     complete = True
     for place in found:
         try:
-            count, in_use = send_kept(place)
+            count, in_use = send_queued(place)
             print(f"{place}: {count} letters sent{', others by the process that is under way' if in_use else ''}")
         except BeansExpError as error:
             complete = False

@@ -41,7 +41,7 @@ from beans_exp.schema import (  # noqa: E402
     TrainerConfig,
 )
 from beans_exp.training import stages as training  # noqa: E402
-from beans_exp.training.callback import EpochWatch  # noqa: E402
+from beans_exp.training.callback import TrainingCallback  # noqa: E402
 from beans_exp.training.evaluation import Evaluation, evaluate  # noqa: E402
 from beans_exp.training.history import History  # noqa: E402
 
@@ -100,7 +100,7 @@ class Trained:
         self.model.set_weights(self.head)
         config = replace(self.config, finetune=FinetuneConfig(blocks=blocks, epochs=1))
         *_, stage = training.stages(config)
-        watch = EpochWatch(self.model, History("last"), lambda epoch: None)
+        watch = TrainingCallback(self.model, History("last"), lambda epoch: None)
         watch.begin_stage(stage, None)
         with changed_graph(change) if change else nullcontext():
             training.fit_stage(self.model, self.data, config, stage, watch)

@@ -9,7 +9,7 @@ import pytest
 from beans_exp.processes import this_process
 from beans_exp.schema import TrackingConfig
 from beans_exp.status import main
-from beans_exp.tracking.parent_run import JOBS, STUDY, Parent, open_parent
+from beans_exp.tracking.parent_run import JOBS, STUDY, ParentRun, open_parent
 from beans_exp.tracking.resume import PROCESS
 from beans_exp.tracking.store import open_store, store_uri
 
@@ -17,7 +17,7 @@ FAR = "far-host/boot/1/2/3"
 
 
 @pytest.fixture
-def parent() -> Parent:
+def parent() -> ParentRun:
     """A sweep under way: one job finished, one pruned, one running elsewhere, one whose process has died here."""
     uri = store_uri(TrackingConfig())
     opened = open_parent(uri, "beans_exp", open_store(uri, "beans_exp"), "5" * 16, "-m reg=l1,l2", Path())
@@ -28,7 +28,7 @@ def parent() -> Parent:
     return opened
 
 
-def _child(parent: Parent, status: str, ended: str, process: str, epochs: int) -> None:
+def _child(parent: ParentRun, status: str, ended: str, process: str, epochs: int) -> None:
     tags = {"beans.sweep": parent.sweep_id, PROCESS: process, "mlflow.parentRunId": parent.run_id}
     tags |= {"beans.status": status} if status else {}
     assert parent.experiment_id is not None
@@ -43,7 +43,7 @@ def _child(parent: Parent, status: str, ended: str, process: str, epochs: int) -
         parent.client.set_terminated(run_id, ended)
 
 
-def test_jobs_are_shown_by_their_state(parent: Parent, capsys: pytest.CaptureFixture[str]) -> None:
+def test_jobs_are_shown_by_their_state(parent: ParentRun, capsys: pytest.CaptureFixture[str]) -> None:
     parent.announce(JOBS, "6")
     main(["--json"])
     found = json.loads(capsys.readouterr().out)
@@ -56,7 +56,7 @@ def test_jobs_are_shown_by_their_state(parent: Parent, capsys: pytest.CaptureFix
     assert "2 to come" in shown and "2/6" in shown and "6 min" in shown and "val/accuracy 0.2000" in shown
 
 
-def test_trials_are_shown_from_the_study(parent: Parent, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trials_are_shown_from_the_study(parent: ParentRun, capsys: pytest.CaptureFixture[str]) -> None:
     url = f"sqlite:///{Path('optuna.db').resolve()}"
     study = optuna.create_study(storage=url, study_name="search")
     study.tell(study.ask(), 0.5)
@@ -68,7 +68,7 @@ def test_trials_are_shown_from_the_study(parent: Parent, capsys: pytest.CaptureF
     assert "study search, 12 trials wanted: 1 complete, 1 pruned, 1 running" in shown and "pruned: 1" in shown
 
 
-def test_a_study_that_cannot_be_read_here_is_said(parent: Parent, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_that_cannot_be_read_here_is_said(parent: ParentRun, capsys: pytest.CaptureFixture[str]) -> None:
     known = {"storage": f"sqlite:///{Path('elsewhere.db').resolve()}", "name": "search", "wanted": 12}
     parent.announce(STUDY, json.dumps(known))
     main([])
@@ -76,14 +76,14 @@ def test_a_study_that_cannot_be_read_here_is_said(parent: Parent, capsys: pytest
     assert "the study cannot be read here" in shown and "1 finished" in shown
 
 
-def test_a_sweep_whose_process_has_died_is_not_watched(parent: Parent, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_whose_process_has_died_is_not_watched(parent: ParentRun, capsys: pytest.CaptureFixture[str]) -> None:
     dead = f"{this_process().rsplit('/', 2)[0]}/1/2.00"
     parent.announce(PROCESS, dead)
     main(["--watch", "60", "--json"])
     assert json.loads(capsys.readouterr().out)["state"] == "died"
 
 
-def test_an_ended_sweep_is_not_watched(parent: Parent, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_ended_sweep_is_not_watched(parent: ParentRun, capsys: pytest.CaptureFixture[str]) -> None:
     parent.close([])
     main(["--watch", "60", "--json"])
     assert json.loads(capsys.readouterr().out)["state"] == "finished"
@@ -93,7 +93,9 @@ def test_an_ended_sweep_is_not_watched(parent: Parent, capsys: pytest.CaptureFix
     ("words", "message"),
     [(["other"], "has no experiment other"), (["--sweep", "nonsense"], "nonsense is no sweep")],
 )
-def test_what_is_not_there(words: list[str], message: str, parent: Parent, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_there(
+    words: list[str], message: str, parent: ParentRun, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         main(words)
     assert message in capsys.readouterr().err

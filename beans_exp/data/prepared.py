@@ -17,7 +17,7 @@ from beans_exp.data.images import resize
 from beans_exp.data.source import SPLITS, Source, text_digest
 from beans_exp.errors import DataError
 from beans_exp.files import user_path
-from beans_exp.progress import progress
+from beans_exp.terminal import progress
 
 PREPARED_VERSION = 2
 """Raised by hand when resizing or the files' layout changes."""

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from beans_exp.errors import PrunedError, TooSlowError
 from beans_exp.hpo.instantiate import instantiate
-from beans_exp.hpo.storage import losses, open_storage
+from beans_exp.hpo.storage import connection_errors, open_storage
+from beans_exp.metrics import is_per_epoch
 from beans_exp.schema import Config
-from beans_exp.schema.names import EPOCH_METRICS
 from beans_exp.training.history import Epoch, History
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ RUNNING_BEST = {"best/val_accuracy": "val/accuracy"}
 
 
 @dataclass(frozen=True)
-class Study:
+class TrialHandle:
     """What a job must know of its study; handed over as text in `sweep.study`."""
 
     storage: str
@@ -46,7 +46,7 @@ class Study:
         return json.dumps(asdict(self))
 
     @classmethod
-    def loads(cls, text: str) -> "Study":
+    def loads(cls, text: str) -> "TrialHandle":
         return cls(**json.loads(text))
 
 
@@ -57,14 +57,14 @@ Report = Callable[[int, dict[str, float], float], None]
 def can_prune(config: Config) -> bool:
     """Whether the objective is one, and has a value after each epoch."""
     metrics = config.objective.metrics
-    return len(metrics) == 1 and (metrics[0] in EPOCH_METRICS or metrics[0] in RUNNING_BEST)
+    return len(metrics) == 1 and (is_per_epoch(metrics[0]) or metrics[0] in RUNNING_BEST)
 
 
-def reporter(config: Config) -> Report:
+def epoch_reporter(config: Config) -> Report:
     """Return what tells the study of an epoch, and raises PrunedError where it is the last."""
     if config.sweep.study is None:
         return lambda step, metrics, left: None
-    study = Study.loads(config.sweep.study)
+    study = TrialHandle.loads(config.sweep.study)
     trial = _open_trial(study) if study.pruner and can_prune(config) else None
     so_far = _so_far(config)
     judged = 2 if config.finetune.blocks else None if study.tunes else 1
@@ -93,7 +93,7 @@ def _is_behind(trial: "optuna.Trial", url: str, number: int, value: float) -> bo
     """
     from optuna.exceptions import UpdateFinishedTrialError
 
-    away: tuple[type[Exception], ...] = (*losses(url), OSError)
+    away: tuple[type[Exception], ...] = (*connection_errors(url), OSError)
     try:
         if number not in trial.storage.get_trial(trial._trial_id).intermediate_values:
             trial.report(value, number)
@@ -105,7 +105,7 @@ def _is_behind(trial: "optuna.Trial", url: str, number: int, value: float) -> bo
         return False
 
 
-def _open_trial(study: Study) -> "optuna.Trial":
+def _open_trial(study: TrialHandle) -> "optuna.Trial":
     import optuna  # by the runs of a search alone
 
     pruner = instantiate(study.pruner) if study.pruner else None

@@ -58,7 +58,7 @@ def storage_file(url: str) -> Path | None:
     return next((Path(url.removeprefix(scheme)) for scheme in FILES if url.startswith(scheme)), None)
 
 
-def losses(url: str) -> tuple[type[Exception], ...]:
+def connection_errors(url: str) -> tuple[type[Exception], ...]:
     """The errors by which the storage at `url` shows that it does not answer any more."""
     import sqlalchemy.exc
     from optuna.exceptions import StorageInternalError

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from beans_exp.errors import ConfigError, StoreError
 from beans_exp.hpo import space
 from beans_exp.hpo.sampler import make_sampler, number_of_points
-from beans_exp.hpo.storage import losses, open_storage, storage_file
+from beans_exp.hpo.storage import connection_errors, open_storage, storage_file
 from beans_exp.processes import host_of, is_dead, this_process
 
 log = logging.getLogger(__name__)
@@ -216,7 +216,7 @@ def open_study(url: str, name: str, search: Search, sampler: Mapping[str, Any]) 
 @contextmanager
 def opening(url: str) -> Iterator[None]:
     """Raise StoreError where the storage at `url` cannot be opened in the block."""
-    unusable: tuple[type[Exception], ...] = (*losses(url), OSError, ImportError, RuntimeError, ValueError)
+    unusable: tuple[type[Exception], ...] = (*connection_errors(url), OSError, ImportError, RuntimeError, ValueError)
     try:
         yield
     except unusable as error:
@@ -225,11 +225,11 @@ def opening(url: str) -> Iterator[None]:
 
 
 @contextmanager
-def storage_losses(url: str) -> Iterator[None]:
+def lost_storage_as_error(url: str) -> Iterator[None]:
     """Raise StoreError where the storage at `url` stops to answer in the block."""
     try:
         yield
-    except losses(url) as error:
+    except connection_errors(url) as error:
         reason = str(error).strip().splitlines()[0]
         raise StoreError(f"hydra.sweeper.storage: {url} was lost ({reason}). The same command goes on") from error
 

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from beans_exp.run_folder import Running, hear
+from beans_exp.run_folder import RunProgress, read_progress
+from beans_exp.terminal import duration
 
 SHOWN = ("val/accuracy", "train/accuracy")
 
@@ -19,11 +20,11 @@ class _Line:
     label: str
     log: Path | None
     state: str = "starting"
-    heard: Running | None = None
+    heard: RunProgress | None = None
     said: set[int] = field(default_factory=set)
 
 
-class Board:
+class LiveTable:
     """Shows every job that was started; silent where jobs run one after another and print by themselves."""
 
     def __init__(self, shown: bool) -> None:
@@ -62,7 +63,7 @@ class Board:
     def show(self, folders: dict[int, Path]) -> None:
         """Look into the folders of the jobs under way, by number, and draw where they stand."""
         for number, folder in folders.items() if self.shown else ():
-            heard = hear(folder)
+            heard = read_progress(folder)
             line = self.lines[number]
             if heard and heard != line.heard:
                 line.heard, line.state = heard, "training"
@@ -88,13 +89,7 @@ class Board:
         return table
 
 
-def _where(running: Running) -> str:
+def _where(running: RunProgress) -> str:
     metrics = ", ".join(f"{name} {running.metrics[name]:.3f}" for name in SHOWN if name in running.metrics)
     left = duration(running.seconds_left)
     return f"stage {running.stage}, epoch {running.epoch}/{running.epochs}, {metrics}, {left} left"
-
-
-def duration(seconds: float) -> str:
-    """`seconds` as a reader wants them."""
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

@@ -21,9 +21,9 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrid
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from beans_exp.launcher.live_table import Board
-from beans_exp.launcher.worker import OVER_MEMORY, JobError, Work, is_pruned, lost, work
-from beans_exp.schema.composed import chosen
+from beans_exp.launcher.live_table import LiveTable
+from beans_exp.launcher.worker import OVER_MEMORY, JobError, JobPayload, is_pruned, lost, run_payload
+from beans_exp.schema.composed import user_overrides
 from beans_exp.schema.rules import at_least, broken, one_of, positive
 
 GRACE = 15.0
@@ -71,7 +71,7 @@ def usable_cores() -> tuple[int, ...]:
 
 
 @dataclass
-class Job:
+class RunningJob:
     """A job that is under way."""
 
     number: int
@@ -84,7 +84,7 @@ class Job:
     future: "Future[bytes]" = field(default_factory=Future)
 
 
-class Jobs:
+class JobPool:
     """The jobs of a sweep; at most `n_jobs` are under way at once."""
 
     def __init__(
@@ -96,8 +96,8 @@ class Jobs:
         self.hydra_context = hydra_context
         self.task_function = task_function
         self.config = config
-        self.running: list[Job] = []
-        self.board = Board(options.n_jobs > 1)
+        self.running: list[RunningJob] = []
+        self.board = LiveTable(options.n_jobs > 1)
         self.failures = 0
         pebble.CONSTS.term_timeout = GRACE
         self.context = _context(task_function, config)
@@ -105,7 +105,7 @@ class Jobs:
         share = len(cores) // options.n_jobs
         self.shares = [cores[slot * share : (slot + 1) * share] for slot in range(options.n_jobs)]
 
-    def __enter__(self) -> "Jobs":
+    def __enter__(self) -> "JobPool":
         self.board.start()
         return self
 
@@ -137,7 +137,7 @@ class Jobs:
     def start(self, number: int, overrides: Sequence[str]) -> None:
         """Start a job; `has_room` says whether there is room for it."""
         slot = next(slot for slot in range(self.options.n_jobs) if slot not in {job.slot for job in self.running})
-        job = Job(number, list(overrides), self._folder(number, overrides), slot, self.options.retries, 0)
+        job = RunningJob(number, list(overrides), self._folder(number, overrides), slot, self.options.retries, 0)
         self._launch(job)
 
     def ended(self) -> list[tuple[int, JobReturn]]:
@@ -151,12 +151,12 @@ class Jobs:
                 return found
         return []
 
-    def _launch(self, job: Job) -> None:
+    def _launch(self, job: RunningJob) -> None:
         (job.folder / OVER_MEMORY).unlink(missing_ok=True)
         job.started_kills = kernel_kills()
         log = job.folder / LOG if self.options.n_jobs > 1 else None
         cores = self.shares[job.slot] if self.options.n_jobs > 1 else ()
-        payload = Work(
+        payload = JobPayload(
             self.hydra_context,
             self.task_function,
             self.config,
@@ -170,15 +170,15 @@ class Jobs:
             dict(os.environ),
         )
         bounds: dict[str, Any] = {"timeout": self.options.timeout, "context": self.context}
-        start = pebble.concurrent.process(**bounds)(work)
+        start = pebble.concurrent.process(**bounds)(run_payload)
         job.future = start(cloudpickle.dumps(payload))
         self.running.append(job)
         self.board.started(job.number, self._label(job), log)
 
-    def _label(self, job: Job) -> str:
-        return " ".join(filter_overrides(chosen(job.overrides)))
+    def _label(self, job: RunningJob) -> str:
+        return " ".join(filter_overrides(user_overrides(job.overrides)))
 
-    def _result(self, job: Job) -> JobReturn | None:
+    def _result(self, job: RunningJob) -> JobReturn | None:
         """What came of a job that is done; None where it is tried again."""
         self.running.remove(job)
         ended = job.future.exception()  # of the process, not of what it ran
@@ -192,7 +192,7 @@ class Jobs:
         self.board.ended(job.number, "failed" if failed else "ended")
         return result
 
-    def _again(self, job: Job, error: object) -> Job | None:
+    def _again(self, job: RunningJob, error: object) -> RunningJob | None:
         """The job for another try; None where that would end the same way."""
         half = 0
         again = replace(job, retries_left=job.retries_left - 1)
@@ -208,7 +208,7 @@ class Jobs:
         self.board.say(job.number, f"{error}; tried again{f' with trainer.microbatch={half}' if half else ''}")
         return again
 
-    def _cause(self, job: Job, error: BaseException) -> JobError:
+    def _cause(self, job: RunningJob, error: BaseException) -> JobError:
         note = job.folder / OVER_MEMORY
         if note.is_file():
             return JobError("oom", note.read_text())
@@ -251,7 +251,7 @@ def _context(task_function: TaskFunction, config: DictConfig) -> BaseContext:
     if sys.platform != "linux" or config.hydra.job.env_set:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([work.__module__, *getattr(task_function, "preload", ())])
+    context.set_forkserver_preload([run_payload.__module__, *getattr(task_function, "preload", ())])
     forkserver.ensure_running()  # it imports while the first job is got ready
     return context
 

@@ -27,7 +27,7 @@ OVER_MEMORY = "over_memory.txt"
 
 
 @dataclass(frozen=True)
-class Work:
+class JobPayload:
     """One job, whole: what Hydra needs to run it, and its bounds."""
 
     hydra_context: HydraContext
@@ -62,10 +62,10 @@ class JobError(Exception):
         return self.message
 
 
-def work(payload: bytes) -> bytes:
-    """Run the pickled `Work` in this process; return its pickled `JobReturn`."""
+def run_payload(payload: bytes) -> bytes:
+    """Run the pickled `JobPayload` in this process; return its pickled `JobReturn`."""
     parent = os.getppid()  # or the server of the parent, which ends with it
-    job: Work = cloudpickle.loads(payload)
+    job: JobPayload = cloudpickle.loads(payload)
     os.environ.clear()
     os.environ.update(job.environment)
     signal.signal(signal.SIGTERM, _exit)
@@ -79,7 +79,7 @@ def work(payload: bytes) -> bytes:
     return result
 
 
-def _run(job: Work) -> JobReturn:
+def _run(job: JobPayload) -> JobReturn:
     setup_globals()
     Singleton.set_state(job.singletons)
     config = job.hydra_context.config_loader.load_sweep_config(job.config, list(job.overrides))

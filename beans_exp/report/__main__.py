@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from beans_exp.schema import TrackingConfig
-from beans_exp.startup.console import errors_as_messages, name_store
+from beans_exp.startup.console import add_experiment, errors_as_messages
 from beans_exp.startup.imports import no_collections, quiet_libraries
 
 
@@ -23,7 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "python -m beans_exp.report", description="Finished runs side by side: tables, statistics, pictures, one page."
     )
-    name_store(parser)
+    add_experiment(parser)
     parser.add_argument("--sweep", help="one sweep: its parent run's id, or its own (eight signs are enough)")
     parser.add_argument("--filter", default="", help="an MLflow filter, such as \"params.`model.name` = 'lenet'\"")
     parser.add_argument("--baseline", help="what all are compared with: a configuration, a study row, a run's id")
@@ -43,7 +43,7 @@ def _share(text: str) -> float:
 
 def _report(words: argparse.Namespace) -> None:
     with no_collections():
-        from beans_exp.report.build import Wanted, build_report, write_report
+        from beans_exp.report.build import ReportOptions, build_report, write_report
         from beans_exp.tracking.reader import open_reader
         from beans_exp.tracking.store import store_uri
 
@@ -51,7 +51,7 @@ def _report(words: argparse.Namespace) -> None:
     sweep = reader.sweep(words.sweep) if words.sweep else None
     report = build_report(
         reader,
-        Wanted(words.filter, sweep, words.baseline, words.threshold, words.data_dir, not words.no_images),
+        ReportOptions(words.filter, sweep, words.baseline, words.threshold, words.data_dir, not words.no_images),
     )
     files = write_report(report, words.out)
     for title, lines in report.summary:

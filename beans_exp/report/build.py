@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from beans_exp.errors import BeansExpError
-from beans_exp.progress import progress
 from beans_exp.report import figures, images
 from beans_exp.report.convergence import longest
 from beans_exp.report.csv_files import csv_files
@@ -21,11 +20,12 @@ from beans_exp.report.svg import Picture
 from beans_exp.report.tables import PLANS, Table, data_name, in_order, make_tables
 from beans_exp.report.views import Scale, views
 from beans_exp.schema import CONF
+from beans_exp.terminal import progress
 from beans_exp.tracking.reader import Reader, Sweep
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReportOptions:
     """What the command line asks for."""
 
     query: str = ""
@@ -36,7 +36,7 @@ class Wanted:
     pictures_of_images: bool = True
 
 
-def build_report(reader: Reader, wanted: Wanted) -> Report:
+def build_report(reader: Reader, wanted: ReportOptions) -> Report:
     """Return the report on what `wanted` finds.
 
     Raises BeansExpError where there is no run, and for a baseline that is none of them.
@@ -82,13 +82,13 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     return [folder / name for name in texts]
 
 
-def _scope(reader: Reader, wanted: Wanted) -> str:
+def _scope(reader: Reader, wanted: ReportOptions) -> str:
     words = [f"the sweep {wanted.sweep.name} of" if wanted.sweep else "", f"the experiment {reader.experiment}"]
     words += [f"with {wanted.query}"] if wanted.query else []
     return " ".join(word for word in words if word)
 
 
-def _facts(reader: Reader, wanted: Wanted, collected: Collected) -> list[tuple[str, str]]:
+def _facts(reader: Reader, wanted: ReportOptions, collected: Collected) -> list[tuple[str, str]]:
     groups = collected.groups
     finished = sum(len(group.done) for group in groups)
     data = dict.fromkeys(data_name(group) for group in groups)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beans_exp.report.groups import Done, Group
+from beans_exp.report.groups import FinishedRun, Group
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Convergence:
     """Mean validation accuracy over the epochs up to the report's longest run, the last one held to there."""
 
 
-def reached(run: Done, threshold: float) -> Reached:
+def reached(run: FinishedRun, threshold: float) -> Reached:
     """Return when `run` first reached the validation accuracy `threshold`; a run without a curve never did."""
     above = run.curve.validation >= threshold if run.curve else np.zeros(0, dtype=bool)
     if run.curve is None or not above.any():

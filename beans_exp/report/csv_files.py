@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from beans_exp.report.convergence import area, convergence, reached
-from beans_exp.report.groups import METRICS, Done, Group
+from beans_exp.report.groups import METRICS, FinishedRun, Group
 from beans_exp.report.statistics import wilson
 from beans_exp.report.study_rows import Row
 from beans_exp.report.tables import Table
@@ -51,7 +51,7 @@ def _runs(groups: Sequence[Group], scale: Scale) -> Iterator[dict[str, Any]]:
             yield named | _run(run, scale)
 
 
-def _run(run: Done, scale: Scale) -> dict[str, Any]:
+def _run(run: FinishedRun, scale: Scale) -> dict[str, Any]:
     fast = reached(run, scale.threshold)
     line: dict[str, Any] = {name: run.metrics[name] for name in METRICS if name in run.metrics}
     line |= {"test_accuracy": run.test, "training_seconds": run.training_seconds}

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, PercentFormatter
 
 from beans_exp.report.cells import percent
-from beans_exp.report.groups import Done, Group
+from beans_exp.report.groups import FinishedRun, Group
 from beans_exp.report.predictions import BINS
 from beans_exp.report.svg import INK, Look, Picture, looks, page_style, picture
 from beans_exp.report.tables import Table
@@ -125,12 +125,12 @@ def _ends(group: Group) -> str:
     return f"ends at train {percent(_mean(group, lambda run: run.train))}, validation {percent(group.validation)}"
 
 
-def _mean(group: Group, figure: Callable[[Done], float]) -> float:
+def _mean(group: Group, figure: Callable[[FinishedRun], float]) -> float:
     values = group.figures(figure)
     return float(values.mean()) if values.size else np.nan
 
 
-def _spread(group: Group, figure: Callable[[Done], float]) -> float:
+def _spread(group: Group, figure: Callable[[FinishedRun], float]) -> float:
     values = group.figures(figure)
     return float(values.std(ddof=1)) if values.size > 1 else 0.0
 
@@ -144,7 +144,7 @@ def cost(groups: Sequence[Group]) -> Picture | None:
     shown, rest = _best(tested, PANELS)
     if not shown:
         return None
-    sides: list[tuple[str, Callable[[Done], float]]] = [
+    sides: list[tuple[str, Callable[[FinishedRun], float]]] = [
         ("training, seconds (features included)", lambda run: run.training_seconds),
         ("prediction, ms an image", lambda run: run.metrics.get("time/ms_per_image", np.nan)),
     ]
@@ -185,7 +185,7 @@ def depth(groups: Sequence[Group], reported: dict[int, float]) -> Picture | None
     if len(by_blocks) < 2:
         return None
     blocks = sorted(by_blocks)
-    sides: list[tuple[str, Callable[[Done], float]]] = [
+    sides: list[tuple[str, Callable[[FinishedRun], float]]] = [
         ("validation", lambda run: run.validation),
         ("test", lambda run: run.test),
     ]
@@ -213,7 +213,7 @@ def _line_with_bars(
     axes: Axes,
     places: Sequence[float],
     groups: Sequence[Group],
-    figure_of: Callable[[Done], float],
+    figure_of: Callable[[FinishedRun], float],
     look: Look,
     label: str,
 ) -> None:

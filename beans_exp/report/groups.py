@@ -56,7 +56,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Done:
+class FinishedRun:
     """A finished run, reduced to what the report needs."""
 
     run_id: str
@@ -103,7 +103,7 @@ class Group:
     values: dict[str, str]
     """What decides the result, dotted keys and values as YAML."""
     data: tuple[str, str] | None
-    done: dict[int, Done] = field(default_factory=dict)
+    done: dict[int, FinishedRun] = field(default_factory=dict)
     other: dict[int, Counter[str]] = field(default_factory=dict)
     """What became of runs that did not finish: status by seed."""
     repeated: int = 0
@@ -120,7 +120,7 @@ class Group:
         return sorted(self.done)
 
     @property
-    def runs(self) -> list[Done]:
+    def runs(self) -> list[FinishedRun]:
         """The finished runs by seed."""
         return [self.done[seed] for seed in self.seeds]
 
@@ -148,7 +148,7 @@ class Group:
         lost = (statuses for seed, statuses in self.other.items() if seed not in self.done)
         return Counter(next(reversed(statuses)) for statuses in lost)
 
-    def figures(self, figure: Callable[[Done], float]) -> np.ndarray:
+    def figures(self, figure: Callable[[FinishedRun], float]) -> np.ndarray:
         """Return `figure` of each finished run that has it, float64 (runs,)."""
         values = np.array([figure(run) for run in self.runs], dtype=np.float64)
         return values[np.isfinite(values)]
@@ -194,7 +194,9 @@ def collect(reader: Reader, records: Iterable[Record]) -> Collected:
     return Collected(found, problems + _shortcomings(found), count)
 
 
-def _read(reader: Reader, records: Iterable[Record], problems: list[str]) -> Iterator[tuple[Record, Done | None]]:
+def _read(
+    reader: Reader, records: Iterable[Record], problems: list[str]
+) -> Iterator[tuple[Record, FinishedRun | None]]:
     """Read what belongs to each record, several at once, never more than a few ahead."""
     with ThreadPoolExecutor(THREADS) as pool:
         pending = iter(records)
@@ -205,7 +207,7 @@ def _read(reader: Reader, records: Iterable[Record], problems: list[str]) -> Ite
                 yield record, done
 
 
-def _done(reader: Reader, record: Record) -> tuple[Done | None, str | None]:
+def _done(reader: Reader, record: Record) -> tuple[FinishedRun | None, str | None]:
     if record.status != "finished" or "model.name" not in record.params:
         return None, None
     tested, problem = None, None
@@ -216,7 +218,7 @@ def _done(reader: Reader, record: Record) -> tuple[Done | None, str | None]:
         problem = str(error)
     metrics = {name: record.metrics[name] for name in METRICS if name in record.metrics}
     curve = _curve(reader, record)
-    return Done(
+    return FinishedRun(
         run_id=record.run_id,
         name=record.name,
         seed=int(record.params.get("seed", 0)),
@@ -268,7 +270,7 @@ LOGGED_DEFAULTS = DEFAULTS | {key: as_text(value) for key, value in HASHED_DEFAU
 """The value of a key that a run did not log, because the key is newer than the run."""
 
 
-def _add(group: Group, record: Record, done: Done | None) -> None:
+def _add(group: Group, record: Record, done: FinishedRun | None) -> None:
     if done is None:
         group.other.setdefault(int(record.params.get("seed", 0)), Counter())[record.status] += 1
         return

@@ -13,7 +13,7 @@ from beans_exp.data import source
 from beans_exp.data.prepared import prepare
 from beans_exp.errors import BeansExpError, DataError
 from beans_exp.models.inference import overlay
-from beans_exp.report.groups import Done, Group
+from beans_exp.report.groups import FinishedRun, Group
 from beans_exp.report.predictions import Tested
 from beans_exp.report.svg import Picture, Tile
 from beans_exp.report.tables import data_name
@@ -118,7 +118,7 @@ class Seen:
     """The run that stands for a family of models."""
 
     group: Group
-    run: Done
+    run: FinishedRun
 
     @property
     def tested(self) -> Tested:

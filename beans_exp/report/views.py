@@ -8,7 +8,7 @@ import numpy as np
 
 from beans_exp.report.cells import NOTHING, Cell, decimals, mean_and_spread, p_value, percent, points
 from beans_exp.report.convergence import Convergence, convergence
-from beans_exp.report.groups import Done, Group
+from beans_exp.report.groups import FinishedRun, Group
 from beans_exp.report.predictions import Tested
 from beans_exp.report.statistics import wilson
 from beans_exp.report.tables import Entry, Table
@@ -78,7 +78,7 @@ def _of_group(cell: Callable[[Group], Cell]) -> Callable[[Entry], Cell]:
     return lambda entry: cell(entry.group) if entry.group and entry.group.done else Cell(NOTHING)
 
 
-def _figure(figure: Callable[[Done], float], text: Callable[[float], str] = percent) -> Callable[[Entry], Cell]:
+def _figure(figure: Callable[[FinishedRun], float], text: Callable[[float], str] = percent) -> Callable[[Entry], Cell]:
     return _of_group(lambda group: mean_and_spread(group.figures(figure), text))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from beans_exp.errors import ConfigError
+from beans_exp.metrics import needs_test
 from beans_exp.schema.groups import (
     Config,
     ConfirmConfig,
@@ -25,7 +26,6 @@ from beans_exp.schema.rules import broken, shown
 
 AUX_BLOCK = BLOCKS.index("mixed7")
 """Inception's auxiliary classifier sits on this block."""
-OF_THE_TEST = ("test/loss", "test/accuracy", "test/cross_entropy", "time/ms_per_image")
 SMALLEST_IMAGE = {"inception": 75, "googlenet": 32}
 SMALLEST_WITH_AUX = {"inception": 299, "googlenet": 65}
 """The auxiliary classifiers need 17x17 (inception) and 5x5 (googlenet) positions below them."""
@@ -92,7 +92,7 @@ def require_runnable(config: Config) -> None:
             "trainer.epochs", 0, "1 or more: no second stage follows (0 skips the head's stage before finetune)"
         )
     for metric in config.objective.metrics:
-        if metric in OF_THE_TEST and not config.trainer.test:
+        if needs_test(metric) and not config.trainer.test:
             raise broken("objective.name", metric, "a metric that is measured, and trainer.test=false leaves it out")
 
 

@@ -51,7 +51,7 @@ def _without_alias(word: str) -> str:
     return f"{prefix}{ALIASES[name]}{rest}" if name in ALIASES and rest[:1] in ("=", ".", "@", "") else word
 
 
-def chosen(overrides: Iterable[str]) -> list[str]:
+def user_overrides(overrides: Iterable[str]) -> list[str]:
     """The overrides that the user chose, without what a sweeper adds."""
     return [word for word in overrides if not word.startswith(SWEEPER_KEYS)]
 

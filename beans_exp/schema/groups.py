@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from beans_exp.metrics import OBJECTIVES
 from beans_exp.schema import names
 from beans_exp.schema.rules import at_least, between, broken, distinct, fraction, one_of, positive, without_password
 
@@ -190,9 +191,9 @@ class ObjectiveConfig:
             raise broken("objective.name", self.name, "at least one metric")
         distinct("objective.name", self.metrics)
         for metric, direction in zip(self.metrics, self.directions, strict=True):
-            one_of("objective.name", metric, tuple(names.OBJECTIVES))
+            one_of("objective.name", metric, tuple(OBJECTIVES))
             one_of("objective.direction", direction, ("maximize", "minimize"))
-            better = names.OBJECTIVES[metric]
+            better = OBJECTIVES[metric]
             if direction != better:
                 raise broken("objective.direction", direction, f"{better} for objective.name={metric}")
 

@@ -1,4 +1,4 @@
-"""What every command does on the command line: name the store, and turn errors into messages."""
+"""Shared by all commands: the options that name the store, and errors as one-line messages."""
 
 import sys
 from argparse import ArgumentParser
@@ -9,15 +9,20 @@ from beans_exp.errors import BeansExpError
 from beans_exp.schema import TrackingConfig
 
 
-def name_store(parser: ArgumentParser) -> None:
-    """Add what names the runs that a command reads: the experiment and its store."""
+def add_experiment(parser: ArgumentParser) -> None:
+    """Add the experiment whose runs a command reads, and its store."""
     parser.add_argument("experiment", nargs="?", default=TrackingConfig().experiment, help="default: %(default)s")
-    parser.add_argument("--tracking-uri", help="default: SQLite in mlruns/ of this folder")
+    add_tracking_uri(parser)
+
+
+def add_tracking_uri(parser: ArgumentParser) -> None:
+    """Add the address of the MLflow store that a command reads."""
+    parser.add_argument("--tracking-uri", metavar="URI", help="the MLflow store; default: mlruns/ of this folder")
 
 
 @contextmanager
 def errors_as_messages() -> Iterator[None]:
-    """End the program with a message, not a traceback, for what the user can mend, and for an interrupt."""
+    """End the program with one line, not a traceback, for an error that the user can fix, and for an interrupt."""
     try:
         yield
     except BeansExpError as error:

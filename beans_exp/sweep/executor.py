@@ -10,7 +10,7 @@ from hydra.plugins.launcher import Launcher
 from beans_exp.launcher.worker import JobError, lost
 
 
-class Stream(Protocol):
+class Executor(Protocol):
     """Where jobs are started, and come back from."""
 
     @property
@@ -24,7 +24,7 @@ class Stream(Protocol):
         """Wait for jobs to end, and return their numbers with what came back; none where none is under way."""
 
 
-class Batches:
+class BatchExecutor:
     """Any of Hydra's launchers: it takes a batch of jobs and returns when all of them have ended."""
 
     def __init__(self, launcher: Launcher, size: int) -> None:
@@ -52,10 +52,10 @@ class Batches:
 
 
 @contextmanager
-def open_stream(launcher: Launcher, n_jobs: int) -> Iterator[Stream]:
+def open_executor(launcher: Launcher, n_jobs: int) -> Iterator[Executor]:
     """Yield a stream through `launcher` with `n_jobs` jobs at once; what is under way at the end is ended."""
     if not hasattr(launcher, "jobs"):
-        yield Batches(launcher, n_jobs)
+        yield BatchExecutor(launcher, n_jobs)
         return
     with launcher.jobs(n_jobs) as jobs:
         yield jobs

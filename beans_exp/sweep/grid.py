@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from beans_exp.errors import ConfigError
 from beans_exp.schema import Config, to_config
 from beans_exp.startup.console import errors_as_messages
-from beans_exp.sweep.plan import Asked, Plan, plan_grid
+from beans_exp.sweep.plan import GridPoint, Plan, plan_grid
 
 PLAIN_KEYS = {item.name for item in fields(Config) if not is_dataclass(item.type)}
 
@@ -37,9 +37,9 @@ def run_grid(
             launcher.bounds()  # what it is given is checked before anything is written
         _print_plan(plan)
         if plan.only:
-            from beans_exp.sweep.preview import print_forecast
+            from beans_exp.sweep.preview import print_grid_preview
 
-            print_forecast(plan, config)
+            print_grid_preview(plan, config)
             return []
         from beans_exp.sweep.launch import launch  # MLflow is imported once the plan is known to be good
 
@@ -49,7 +49,7 @@ def run_grid(
     return returns
 
 
-def compose_grid(loader: ConfigLoader, config: DictConfig, grid: Sequence[list[str]]) -> Iterator[Asked]:
+def compose_grid(loader: ConfigLoader, config: DictConfig, grid: Sequence[list[str]]) -> Iterator[GridPoint]:
     """Compose each combination; Hydra reads its files once for each choice of options.
 
     That takes it a tenth of a second, so that thousands of seeds would take minutes: what differs from a combination
@@ -72,7 +72,7 @@ def compose_grid(loader: ConfigLoader, config: DictConfig, grid: Sequence[list[s
             with open_dict(whole):
                 del whole["hydra"]  # the larger part
             made[options] = whole
-        yield Asked(overrides, found)
+        yield GridPoint(overrides, found)
 
 
 def _sets_a_value(word: Override) -> bool:

@@ -8,9 +8,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-from beans_exp.sweep.plan import Job, Plan
+from beans_exp.sweep.plan import Plan, PlannedJob
 from beans_exp.sweep.results import print_results
-from beans_exp.sweep.sweep_jobs import INTERRUPTED, Place, close_left_open, hush, open_place
+from beans_exp.sweep.sweep_jobs import INTERRUPTED, OpenSweep, close_left_open, open_sweep, silence
 from beans_exp.tracking.parent_run import FINISHED, JOBS
 
 log = logging.getLogger(__name__)
@@ -21,9 +21,9 @@ def launch(plan: Plan, launcher: Launcher, config: DictConfig) -> tuple[Sequence
 
     Raises StoreError for a store that cannot be used.
     """
-    place = open_place(config, plan.tracking, plan.id)
+    place = open_sweep(config, plan.tracking, plan.id)
     place.parent.announce(JOBS, str(len(plan.jobs)))
-    hush(launcher)
+    silence(launcher)
     jobs = [_job_words(plan, job, place) for job in plan.jobs]
     returns: Sequence[JobReturn] = []
     try:
@@ -45,7 +45,7 @@ def _completed(result: JobReturn) -> bool | None:
     return None if result.status == JobStatus.UNKNOWN else result.status == JobStatus.COMPLETED
 
 
-def _job_words(plan: Plan, job: Job, place: Place) -> list[str]:
+def _job_words(plan: Plan, job: PlannedJob, place: OpenSweep) -> list[str]:
     settled: dict[str, Any] = {"sweep.job": plan.jobs.index(job) + 1, "sweep.jobs": len(plan.jobs)}
     if job.config.model.pretrained:
         settled["features.blocks"] = f"[{','.join(map(str, plan.depths(job)))}]"

@@ -12,7 +12,7 @@ from beans_exp.sweep.point import Point, Points
 
 
 @dataclass(frozen=True)
-class Asked:
+class GridPoint:
     """What was asked for: the overrides of one combination, and the configuration that they compose to."""
 
     overrides: list[str]
@@ -20,7 +20,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Job:
+class PlannedJob:
     """What is run: a point, labelled by what sets it apart from the others."""
 
     point: Point
@@ -41,7 +41,7 @@ class Job:
 class Plan:
     """The distinct jobs of a sweep, in the order in which they were asked for."""
 
-    jobs: list[Job]
+    jobs: list[PlannedJob]
     requested: int
     dropped: list[str]
     only: bool
@@ -55,7 +55,7 @@ class Plan:
     def objective(self) -> ObjectiveConfig:
         return self.jobs[0].config.objective
 
-    def depths(self, job: Job) -> list[int]:
+    def depths(self, job: PlannedJob) -> list[int]:
         """The numbers of unfrozen blocks, stages without any included, of the jobs on the same base and data."""
         alike = [other.config for other in self.jobs if other.config.model == job.config.model]
         alike = [config for config in alike if config.data == job.config.data]
@@ -69,7 +69,7 @@ class Plan:
         return text_digest((fingerprints, self.tracking.experiment, "grid"))[:16]
 
 
-def plan_grid(grid: Sequence[Asked]) -> Plan:
+def plan_grid(grid: Sequence[GridPoint]) -> Plan:
     """Return the jobs that the points of `grid` mean.
 
     Raises ConfigError for an option that acts at no point and for a point that cannot be run, DataError for a data
@@ -83,27 +83,27 @@ def plan_grid(grid: Sequence[Asked]) -> Plan:
     points = [meanings.of(asked.overrides, asked.config) for asked in grid]
     _require_action(grid)
     equal = Counter(point.fingerprint for point in points)
-    jobs: dict[str, Job] = {}
+    jobs: dict[str, PlannedJob] = {}
     dropped: list[str] = []
     for asked, point in zip(grid, points, strict=True):
         dropped += [str(option) for option in point.inert]
-        jobs.setdefault(point.fingerprint, Job(point, _label(asked, grid), equal[point.fingerprint]))
+        jobs.setdefault(point.fingerprint, PlannedJob(point, _label(asked, grid), equal[point.fingerprint]))
     return Plan(list(jobs.values()), len(grid), list(dict.fromkeys(dropped)), grid[0].config.plan)
 
 
-def _require_one(points: Sequence[Asked], key: str) -> None:
+def _require_one(points: Sequence[GridPoint], key: str) -> None:
     """Raise ConfigError where a grid varies what belongs to the sweep as a whole."""
     for point in points:
         if getattr(point.config, key) != getattr(points[0].config, key):
             raise ConfigError(f"{key} differs between the points of the grid: a sweep has one. Start a sweep for each")
 
 
-def _label(point: Asked, points: Sequence[Asked]) -> str:
+def _label(point: GridPoint, points: Sequence[GridPoint]) -> str:
     varied = [word for word in point.overrides if any(word not in other.overrides for other in points)]
     return " ".join(varied or point.overrides) or "defaults"
 
 
-def _require_action(points: Sequence[Asked]) -> None:
+def _require_action(points: Sequence[GridPoint]) -> None:
     """Raise ConfigError where an option, with the value it was given, acts at no point of the grid."""
     inert_at = [{option.key: option for option in inert_options(point.config)} for point in points]
     for option in (option for inert in inert_at for option in inert.values()):

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from beans_exp.hpo.storage import GRPC, open_storage, storage_file
-from beans_exp.launcher.live_table import duration
 from beans_exp.run_folder import CHECKPOINT
 from beans_exp.schema import ConfirmConfig
-from beans_exp.sweep.plan import Job, Plan
+from beans_exp.sweep.plan import Plan, PlannedJob
+from beans_exp.terminal import duration
 from beans_exp.tracking.reuse import reusable, usual_seconds
 from beans_exp.tracking.store import find_experiment, store_uri
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 
-def print_forecast(plan: Plan, config: DictConfig) -> None:
+def print_grid_preview(plan: Plan, config: DictConfig) -> None:
     """Print a row for each job of `plan`: what it stands for, what would become of it, its time in finished runs.
 
     Nothing is written, not even a store. Raises StoreError for a store that cannot be read.
@@ -42,12 +42,12 @@ def print_forecast(plan: Plan, config: DictConfig) -> None:
     print(_total(known))
 
 
-def _stands_for(job: Job) -> str:
+def _stands_for(job: PlannedJob) -> str:
     reduced = [f"without {option.key}" for option in job.point.inert]
     return ", ".join([*([f"{job.points} equal points"] if job.points > 1 else []), *reduced])
 
 
-def _forecast(job: Job, experiment_id: str | None, folder: Path) -> tuple[str, float | None]:
+def _forecast(job: PlannedJob, experiment_id: str | None, folder: Path) -> tuple[str, float | None]:
     if experiment_id is None:
         return "trained", None
     if job.config.if_exists == "reuse" and reusable(experiment_id, job.config, job.fingerprint, quiet=True):
@@ -69,7 +69,9 @@ def _total(seconds: Sequence[float | None]) -> str:
     return f"one after another: {total}{more}"
 
 
-def print_outlook(url: str, name: str, description: Mapping[str, str], n_trials: int, confirm: ConfirmConfig) -> None:
+def print_search_preview(
+    url: str, name: str, description: Mapping[str, str], n_trials: int, confirm: ConfirmConfig
+) -> None:
     """Print what the study `name` in the storage at `url` searches, and what is left of it; nothing is written."""
     print(f"study {name}: {n_trials} trials of")
     for key, text in description.items():

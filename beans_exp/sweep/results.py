@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from beans_exp.errors import BeansExpError
-from beans_exp.sweep.plan import Job, Plan
+from beans_exp.sweep.plan import Plan, PlannedJob
 from beans_exp.tracking.parent_run import Outcome
 
 
@@ -33,7 +33,7 @@ def print_results(plan: Plan, outcomes: Sequence[Outcome], returns: Sequence[Job
 
 
 def _row(
-    job: Job, outcome: Outcome, result: JobReturn | None, objective: Sequence[str], others: Sequence[str]
+    job: PlannedJob, outcome: Outcome, result: JobReturn | None, objective: Sequence[str], others: Sequence[str]
 ) -> list[str]:
     values: list[float | None] = [None] * len(objective)
     if result is not None and result.status == JobStatus.COMPLETED:

@@ -19,7 +19,7 @@ from beans_exp.data.source import text_digest
 from beans_exp.errors import BeansExpError, ConfigError, TooSlowError
 from beans_exp.hpo import space
 from beans_exp.hpo.instantiate import instantiate
-from beans_exp.hpo.pruning import Study, can_prune
+from beans_exp.hpo.pruning import TrialHandle, can_prune
 from beans_exp.hpo.storage import absolute_storage
 from beans_exp.hpo.study import (
     FINGERPRINT,
@@ -28,21 +28,21 @@ from beans_exp.hpo.study import (
     WAIT_SECONDS,
     Search,
     SharedStudy,
+    lost_storage_as_error,
     one_at_a_time,
     open_study,
-    storage_losses,
 )
 from beans_exp.launcher.worker import JobError, is_pruned
+from beans_exp.metrics import BY_NAME
 from beans_exp.models.weights import weights_digest
 from beans_exp.schema import Config
-from beans_exp.schema.combinations import OF_THE_TEST
 from beans_exp.schema.rules import at_least, broken, fraction, positive, shown
 from beans_exp.startup.console import errors_as_messages
 from beans_exp.sweep.composer import Composer
 from beans_exp.sweep.confirm import confirm
 from beans_exp.sweep.point import Point
-from beans_exp.sweep.preview import print_outlook
-from beans_exp.sweep.summary import finish
+from beans_exp.sweep.preview import print_search_preview
+from beans_exp.sweep.summary import summarize
 from beans_exp.sweep.sweep_jobs import SweepJobs, default_storage, open_jobs, values_of
 from beans_exp.tracking.parent_run import STUDY
 from beans_exp.tracking.resume import CAUSE
@@ -100,11 +100,11 @@ def run_search(
         tracking = first.config.tracking
         url = absolute_storage(options.storage or default_storage(tracking))
         if first.config.plan:
-            print_outlook(url, name, search.description, options.n_trials, composer.shared().confirm)
+            print_search_preview(url, name, search.description, options.n_trials, composer.shared().confirm)
             return
         sweep_id = text_digest(("search", name, tracking.experiment))[:16]
         with (
-            storage_losses(url),
+            lost_storage_as_error(url),
             open_study(url, name, search, options.sampler) as study,
             open_jobs(launcher, config, tracking, sweep_id, options.n_jobs) as jobs,
         ):
@@ -113,7 +113,7 @@ def run_search(
             ok = _Loop(options, composer, study, jobs, tunes).run()
             with one_at_a_time(study):
                 found = confirm(study.counted, composer, jobs, first.config.objective) if ok else None
-                finish(study, composer, jobs, first.config, found.winner if found else None)
+                summarize(study, composer, jobs, first.config, found.winner if found else None)
             ok = found is not None and found.complete
     if not ok:
         sys.exit(1)
@@ -138,7 +138,7 @@ def _options(given: dict[str, Any]) -> Options:
 def _refuse_test(config: DictConfig) -> None:
     names = config.objective.name
     for metric in [names] if isinstance(names, str) else names:
-        if metric in OF_THE_TEST:
+        if metric in BY_NAME and BY_NAME[metric].needs_test:
             raise broken("objective.name", metric, "a metric of training or validation in a search: no trial is tested")
 
 
@@ -311,7 +311,7 @@ class _Loop:
         if self._told_already(trial, point):
             return
         options = self.options
-        study = Study(
+        study = TrialHandle(
             self.study.url, self.study.name, trial._trial_id, options.pruner, options.trial_seconds, self.tunes
         )
         self.running[self.jobs.start(point, study.dumps())] = (trial, point)

@@ -19,7 +19,7 @@ from beans_exp.sweep.sweep_jobs import SweepJobs
 log = logging.getLogger(__name__)
 
 
-def finish(
+def summarize(
     study: SharedStudy, composer: Composer, jobs: SweepJobs, config: Config, confirmed: FrozenTrial | None
 ) -> None:
     """Print what the search found, and keep its trials and pictures with the parent run."""

@@ -16,27 +16,27 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from beans_exp.errors import BeansExpError
 from beans_exp.launcher.worker import JobError
 from beans_exp.schema import TrackingConfig
-from beans_exp.schema.composed import chosen
-from beans_exp.sweep.executor import Stream, open_stream
+from beans_exp.schema.composed import user_overrides
+from beans_exp.sweep.executor import Executor, open_executor
 from beans_exp.sweep.point import Point
-from beans_exp.tracking.outbox import send_kept
-from beans_exp.tracking.parent_run import Parent, open_parent
+from beans_exp.tracking.outbox import send_queued
+from beans_exp.tracking.parent_run import ParentRun, open_parent
 from beans_exp.tracking.resume import close_dead_runs
 from beans_exp.tracking.reuse import reusable
-from beans_exp.tracking.store import MLRUNS, open_unless_away, store_uri, ui_hint
+from beans_exp.tracking.store import MLRUNS, open_unless_unreachable, store_uri, ui_hint
 
 INTERRUPTED = JobError("killed", "the sweep was interrupted")
 
 
 @dataclass(frozen=True)
-class Place:
+class OpenSweep:
     """Where a sweep is kept: its id, its store, its experiment and its open parent run."""
 
     sweep_id: str
     uri: str
     experiment_id: str | None
     """None: its server is away."""
-    parent: Parent
+    parent: ParentRun
     folder: Path
 
     @property
@@ -58,21 +58,21 @@ class Place:
         return [*point.overrides, *(f"{key}={value}" for key, value in {**given, **settled}.items())]
 
 
-def open_place(config: DictConfig, tracking: TrackingConfig, sweep_id: str) -> Place:
+def open_sweep(config: DictConfig, tracking: TrackingConfig, sweep_id: str) -> OpenSweep:
     """Make the sweep's folder, store, experiment and parent run, before the first job starts.
 
     Runs that a dead process left open are closed. Raises StoreError for a store that cannot be used.
     """
     folder = _sweep_folder(config, sweep_id)
     uri = store_uri(tracking)
-    experiment_id = open_unless_away(tracking, may_be_away=tracking.offline)
-    name = " ".join(chosen(config.hydra.overrides.task))[:250]
+    experiment_id = open_unless_unreachable(tracking, may_be_away=tracking.offline)
+    name = " ".join(user_overrides(config.hydra.overrides.task))[:250]
     with FileLock(folder / ".lock"):
         if experiment_id is not None:
-            send_kept(folder)
+            send_queued(folder)
             close_dead_runs(experiment_id)
         parent = open_parent(uri, tracking.experiment, experiment_id, sweep_id, name, folder)
-    return Place(sweep_id, uri, experiment_id, parent, folder)
+    return OpenSweep(sweep_id, uri, experiment_id, parent, folder)
 
 
 def _sweep_folder(config: DictConfig, sweep_id: str) -> Path:
@@ -88,7 +88,7 @@ def _sweep_folder(config: DictConfig, sweep_id: str) -> Path:
     return folder
 
 
-def hush(launcher: Launcher) -> None:
+def silence(launcher: Launcher) -> None:
     """Keep `launcher` from printing the words of its jobs, which hold what was settled for them."""
     logging.getLogger(type(launcher).__module__).setLevel(logging.WARNING)
 
@@ -98,7 +98,7 @@ def quoted(text: str) -> str:
     return QuotedString(text, Quote.single).with_quotes()
 
 
-def close_left_open(parent: Parent, fingerprint: str, error: object) -> None:
+def close_left_open(parent: ParentRun, fingerprint: str, error: object) -> None:
     """End the run of a job whose process could not do it."""
     if isinstance(error, JobError):
         parent.close_run(fingerprint, error.kind, error.message, if_dead=error is INTERRUPTED)
@@ -108,8 +108,8 @@ def close_left_open(parent: Parent, fingerprint: str, error: object) -> None:
 class SweepJobs:
     """Jobs that are started one by one as a search asks for them, under one parent run."""
 
-    place: Place
-    stream: Stream
+    place: OpenSweep
+    stream: Executor
     started: int = 0
     under_way: dict[int, str] = field(default_factory=dict)
     """Fingerprints by job number."""
@@ -178,9 +178,9 @@ def open_jobs(
     launcher: Launcher, config: DictConfig, tracking: TrackingConfig, sweep_id: str, n_jobs: int
 ) -> Iterator[SweepJobs]:
     """Yield the jobs of a search; at the end those under way are ended, and the parent run is closed."""
-    place = open_place(config, tracking, sweep_id)
-    hush(launcher)
-    with ExitStack() as last, open_stream(launcher, n_jobs) as stream:
+    place = open_sweep(config, tracking, sweep_id)
+    silence(launcher)
+    with ExitStack() as last, open_executor(launcher, n_jobs) as stream:
         jobs = SweepJobs(place, stream)
         last.callback(jobs.close)  # once the jobs under way have ended
         yield jobs

@@ -7,7 +7,7 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from beans_exp.schema.names import EPOCH_METRICS, OBJECTIVES
+from beans_exp.metrics import OBJECTIVES, is_per_epoch
 
 REGISTERED = "mlflow.modelVersions"
 """MLflow's tag of a model that is in its registry."""
@@ -17,7 +17,7 @@ NOT_BEST = "beans.model"
 
 def selected_value(client: mlflow.MlflowClient, run: Run, select: str, name: str) -> float:
     """Return the metric `name` of `run`; of one that is logged by epoch the value of the selected epoch."""
-    if name not in EPOCH_METRICS or select == "last":
+    if not is_per_epoch(name) or select == "last":
         return float(run.data.metrics[name])
     step = run.data.metrics["best/epoch"]
     return next(float(point.value) for point in client.get_metric_history(run.info.run_id, name) if point.step == step)

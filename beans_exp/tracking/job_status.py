@@ -10,7 +10,7 @@ from beans_exp.tracking.store import store_errors
 
 
 @dataclass(frozen=True)
-class Progress:
+class JobStatus:
     """A job of a sweep, and where it stands."""
 
     run_id: str
@@ -26,12 +26,12 @@ class Progress:
     """If the epochs to come take as long as the last one."""
 
 
-def progress(reader: Reader, sweep: Sweep) -> list[Progress]:
+def job_statuses(reader: Reader, sweep: Sweep) -> list[JobStatus]:
     """Return where each job of `sweep` stands that has a run, the first started first."""
     return [_progress(reader, record) for record in reader.records(sweep=sweep)]
 
 
-def _progress(reader: Reader, record: Record) -> Progress:
+def _progress(reader: Reader, record: Record) -> JobStatus:
     process = record.tags.get(PROCESS, "")
     state = "died" if record.status == "running" and is_dead(process) else record.status
     epoch = _last_epoch(reader, record) if record.status == "running" else None
@@ -40,7 +40,7 @@ def _progress(reader: Reader, record: Record) -> Progress:
         epochs += int(record.params["finetune.epochs"])
     seconds = record.metrics.get("time/epoch_seconds")
     names = re.findall(r"[\w/]+", record.params.get("objective.name", ""))
-    return Progress(
+    return JobStatus(
         record.run_id,
         record.name,
         state,

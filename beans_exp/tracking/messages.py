@@ -18,7 +18,7 @@ MODEL_ID = "model_id.txt"
 
 
 @dataclass(frozen=True)
-class Letter:
+class Message:
     """One thing to be delivered: its `kind`, one of `KINDS`, its `content`, plain data, and a file or folder."""
 
     kind: str
@@ -26,31 +26,31 @@ class Letter:
     body: Path | None = None
 
 
-def deliver(client: mlflow.MlflowClient, run_id: str, letter: Letter) -> None:
+def deliver(client: mlflow.MlflowClient, run_id: str, letter: Message) -> None:
     """Tell the store what `letter` says of the run; raises what MLflow raises."""
     KINDS[letter.kind](client, run_id, letter)
 
 
-def _metrics(client: mlflow.MlflowClient, run_id: str, letter: Letter) -> None:
+def _metrics(client: mlflow.MlflowClient, run_id: str, letter: Message) -> None:
     """The store drops a point that it has: same name, value, time and step."""
     client.log_batch(run_id, [Metric(*point) for point in letter.content["points"]])
 
 
-def _params(client: mlflow.MlflowClient, run_id: str, letter: Letter) -> None:
+def _params(client: mlflow.MlflowClient, run_id: str, letter: Message) -> None:
     params = [Param(key, value) for key, value in letter.content.items()]
     for start in range(0, len(params), AT_ONCE):
         client.log_batch(run_id, params=params[start : start + AT_ONCE])
 
 
-def _tags(client: mlflow.MlflowClient, run_id: str, letter: Letter) -> None:
+def _tags(client: mlflow.MlflowClient, run_id: str, letter: Message) -> None:
     client.log_batch(run_id, tags=[RunTag(key, value) for key, value in letter.content.items()])
 
 
-def _file(client: mlflow.MlflowClient, run_id: str, letter: Letter) -> None:
+def _file(client: mlflow.MlflowClient, run_id: str, letter: Message) -> None:
     client.log_artifact(run_id, str(letter.body), letter.content.get("folder"))
 
 
-def _data(client: mlflow.MlflowClient, run_id: str, letter: Letter) -> None:
+def _data(client: mlflow.MlflowClient, run_id: str, letter: Message) -> None:
     """Told twice where the store lost a race: of runs that make a data set known at once, it takes one."""
     inputs = [DatasetInput(Dataset(**letter.content), [InputTag("mlflow.data.context", "training")])]
     try:
@@ -59,7 +59,7 @@ def _data(client: mlflow.MlflowClient, run_id: str, letter: Letter) -> None:
         client.log_inputs(run_id, inputs)
 
 
-def _model(client: mlflow.MlflowClient, run_id: str, letter: Letter) -> None:
+def _model(client: mlflow.MlflowClient, run_id: str, letter: Message) -> None:
     run = client.get_run(run_id)
     if has_model(run):
         return
@@ -69,7 +69,7 @@ def _model(client: mlflow.MlflowClient, run_id: str, letter: Letter) -> None:
         keep_best_model(client, run_id, Ranked(**letter.content["rank"]), lambda: _log_model(client, run, letter))
 
 
-def _log_model(client: mlflow.MlflowClient, run: Run, letter: Letter) -> None:
+def _log_model(client: mlflow.MlflowClient, run: Run, letter: Message) -> None:
     """What MLflow's own `log_model` does with a model that was saved to a folder; the run names it at the very end."""
     assert letter.body is not None
     run_id, note = run.info.run_id, letter.body.with_name(MODEL_ID)
@@ -89,11 +89,11 @@ def _log_model(client: mlflow.MlflowClient, run: Run, letter: Letter) -> None:
     client.log_outputs(run_id, [LoggedModelOutput(known.model_id, step=0)])
 
 
-def _end(client: mlflow.MlflowClient, run_id: str, letter: Letter) -> None:
+def _end(client: mlflow.MlflowClient, run_id: str, letter: Message) -> None:
     client.set_terminated(run_id, letter.content["status"], letter.content["time"])
 
 
-KINDS: dict[str, Callable[[mlflow.MlflowClient, str, Letter], None]] = {
+KINDS: dict[str, Callable[[mlflow.MlflowClient, str, Message], None]] = {
     "metrics": _metrics,
     "params": _params,
     "tags": _tags,

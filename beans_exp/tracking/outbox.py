@@ -1,4 +1,4 @@
-"""What a run tells a server, kept on disk in order until the server has it: no training step waits for the network."""
+"""Messages of a run to its server, on disk in order until they are delivered: training never waits for the network."""
 
 import json
 import logging
@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from mlflow.exceptions import MlflowException
 
 from beans_exp.errors import StoreError
-from beans_exp.tracking.messages import Letter, deliver
+from beans_exp.tracking.messages import Message, deliver
 from beans_exp.tracking.store import is_server, open_store
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ PASSING = (401, 403, 408, 429)
 Write = Callable[[Path], None]
 
 
-class Post(Protocol):
+class Sink(Protocol):
     """Where a run's letters go."""
 
     def send(self, kind: str, content: dict[str, Any], name: str = "", write: Write | None = None) -> None:
@@ -49,7 +49,7 @@ class Post(Protocol):
         """Nothing more is sent."""
 
 
-class Direct:
+class DirectSink:
     """To a store that is always there: each letter is delivered at once."""
 
     def __init__(self, client: mlflow.MlflowClient, run_id: str) -> None:
@@ -59,7 +59,7 @@ class Direct:
     def send(self, kind: str, content: dict[str, Any], name: str = "", write: Write | None = None) -> None:
         with tempfile.TemporaryDirectory() as folder:
             body = _written(Path(folder), name, write)
-            deliver(self.client, self.run_id, Letter(kind, content, body))
+            deliver(self.client, self.run_id, Message(kind, content, body))
 
     def close(self) -> None:
         """Everything has arrived."""
@@ -78,7 +78,7 @@ class Address:
     """`name`, `tags` and `started` of a run that the store does not have yet."""
 
 
-class Letters:
+class MessageQueue:
     """A folder of letters: numbered, each whole or not there, gone on with after a kill."""
 
     def __init__(self, folder: Path, address: Address) -> None:
@@ -91,7 +91,7 @@ class Letters:
         """The first one that may wait: those before were delivered or refused."""
 
     @classmethod
-    def found(cls, folder: Path) -> "list[Letters]":
+    def found(cls, folder: Path) -> "list[MessageQueue]":
         """The letters that processes left in a run's `folder`, those of each run, the first written first."""
         files = sorted((folder / NAME).glob(f"*/{ADDRESS}"), key=lambda file: file.stat().st_ctime)
         return [cls(file.parent, Address(**json.loads(file.read_text()))) for file in files]
@@ -141,7 +141,7 @@ class Letters:
         letter = json.loads((place / LETTER).read_text())
         body = place / letter["name"] if letter["name"] else None
         try:
-            deliver(client, run_id, Letter(letter["kind"], letter["content"], body))
+            deliver(client, run_id, Message(letter["kind"], letter["content"], body))
         except MlflowException as error:
             if not _is_final(error):
                 raise
@@ -181,7 +181,7 @@ class Letters:
 class Outbox:
     """To a server: a thread of its own delivers the letters, as long as it takes."""
 
-    def __init__(self, letters: Letters) -> None:
+    def __init__(self, letters: MessageQueue) -> None:
         letters.lock.acquire()
         self.letters = letters
         self.closing = threading.Event()
@@ -229,23 +229,23 @@ class Outbox:
                 time.sleep(RETRY_SECONDS)
 
 
-def open_post(
+def open_sink(
     client: mlflow.MlflowClient, uri: str, experiment: str, fingerprint: str, run_id: str, folder: Path
-) -> Post:
+) -> Sink:
     """Return where the letters of a run go that the store at `uri` has: to a server by way of `folder`."""
     if is_server(uri):
-        return Outbox(new_letters(folder, uri, experiment, fingerprint, run_id, None))
-    return Direct(client, run_id)
+        return Outbox(new_queue(folder, uri, experiment, fingerprint, run_id, None))
+    return DirectSink(client, run_id)
 
 
-def send_kept(folder: Path) -> tuple[int, bool]:
+def send_queued(folder: Path) -> tuple[int, bool]:
     """Deliver the letters that processes left in a run's `folder`, now.
 
     Return how many there were, and whether a process that is under way has some of its own there. Raises StoreError
     where the server does not take them; those that it took are not sent again.
     """
     count, in_use = 0, False
-    for letters in Letters.found(folder):
+    for letters in MessageQueue.found(folder):
         try:
             with letters.lock.acquire(timeout=0):
                 count += len(letters.waiting)
@@ -256,7 +256,7 @@ def send_kept(folder: Path) -> tuple[int, bool]:
     return count, in_use
 
 
-def _deliver_all(letters: Letters) -> None:
+def _deliver_all(letters: MessageQueue) -> None:
     try:
         while letters.deliver_next():
             pass
@@ -266,31 +266,31 @@ def _deliver_all(letters: Letters) -> None:
         raise StoreError(f"{place} does not take what is kept in {letters.folder} ({reason})") from error
 
 
-def folders_with_letters(folder: Path) -> list[Path]:
-    """The folders of runs and sweeps at and below `folder` whose letters are kept."""
+def folders_with_messages(folder: Path) -> list[Path]:
+    """The folders of runs and sweeps at and below `folder` whose messages are kept."""
     return sorted({file.parents[2] for file in folder.glob(f"**/{NAME}/*/{ADDRESS}")})
 
 
-def new_letters(
+def new_queue(
     folder: Path, uri: str, experiment: str, fingerprint: str, run_id: str | None, new: dict[str, Any] | None
-) -> Letters:
+) -> MessageQueue:
     """Begin the letters of a run in its `folder`: `run_id`, or one to be made with what `new` says."""
     address = Address(uri, experiment, fingerprint, run_id, uuid.uuid4().hex, new)
     place = folder / NAME / address.id[:8]
     place.mkdir(parents=True)
     _write_whole(place / ADDRESS, asdict(address))
-    return Letters(place, address)
+    return MessageQueue(place, address)
 
 
-def kept(folder: Path, fingerprint: str, run_id: str) -> Letters | None:
+def find_queue(folder: Path, fingerprint: str, run_id: str) -> MessageQueue | None:
     """The letters in `folder` of the run `run_id`, as it is called while its server is away; None without any."""
-    found = [letters for letters in Letters.found(folder) if letters.address.fingerprint == fingerprint]
+    found = [letters for letters in MessageQueue.found(folder) if letters.address.fingerprint == fingerprint]
     return next((one for one in found if run_id in (one.address.run_id, one.address.id)), None)
 
 
 def finished_objective(folder: Path, fingerprint: str) -> float | list[float] | None:
     """The objective of a finished run whose letters wait in `folder`; None where there is none."""
-    for letters in Letters.found(folder):
+    for letters in MessageQueue.found(folder):
         end = letters.content_of("end")
         if letters.address.fingerprint == fingerprint and end and end["status"] == "FINISHED":
             return end["objective"]
@@ -320,7 +320,7 @@ def _is_final(error: MlflowException) -> bool:
     return 400 <= status < 500 and status not in PASSING
 
 
-def _say_left(count: int, letters: Letters) -> None:
+def _say_left(count: int, letters: MessageQueue) -> None:
     rule = f"Once it answers, send them with: python -m beans_exp.sync {letters.folder.parents[1]}"
     log.warning("%d letters of the run wait for %s in %s. %s", count, letters.address.uri, letters.folder, rule)
 

@@ -12,7 +12,7 @@ import mlflow
 from mlflow.entities import Run, RunTag
 
 from beans_exp.processes import is_dead, this_process
-from beans_exp.tracking.outbox import Outbox, Post, new_letters, open_post, write_text
+from beans_exp.tracking.outbox import Outbox, Sink, new_queue, open_sink, write_text
 from beans_exp.tracking.resume import PROCESS, end_run
 from beans_exp.tracking.store import answers
 
@@ -41,7 +41,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Parent:
+class ParentRun:
     """The open parent run of a sweep; what it says is kept on disk while its server is away."""
 
     client: mlflow.MlflowClient
@@ -50,7 +50,7 @@ class Parent:
     """None: the server was away when the sweep began."""
     run_id: str | None
     sweep_id: str
-    post: Post
+    post: Sink
     opened: float
     """Milliseconds since the epoch."""
 
@@ -141,7 +141,9 @@ class Parent:
             self.post.send("metrics", {"points": [[name, value, int(1000 * time.time()), 0]]})
 
 
-def open_parent(uri: str, experiment: str, experiment_id: str | None, sweep_id: str, name: str, folder: Path) -> Parent:
+def open_parent(
+    uri: str, experiment: str, experiment_id: str | None, sweep_id: str, name: str, folder: Path
+) -> ParentRun:
     """Open the parent run of `sweep_id`: the one of the same sweep from before, or a new one.
 
     Without an `experiment_id` its server is away: what it says is kept in `folder`.
@@ -151,8 +153,8 @@ def open_parent(uri: str, experiment: str, experiment_id: str | None, sweep_id: 
     tags = {"beans.sweep": sweep_id, "beans.role": "sweep"}
     if experiment_id is None:
         new = {"name": name, "tags": tags | {PROCESS: this_process()}, "started": int(opened)}
-        kept = Outbox(new_letters(folder, uri, experiment, sweep_id, None, new))
-        return Parent(client, uri, None, None, sweep_id, kept, opened)
+        kept = Outbox(new_queue(folder, uri, experiment, sweep_id, None, new))
+        return ParentRun(client, uri, None, None, sweep_id, kept, opened)
     query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
     run = newest_run(client, experiment_id, query)
     if run is None:
@@ -161,8 +163,8 @@ def open_parent(uri: str, experiment: str, experiment_id: str | None, sweep_id: 
     client.update_run(run.info.run_id, status="RUNNING")
     # Machines that share a search do this at one moment: unlike `set_tag`, a batch is tried again where they collide.
     client.log_batch(run.info.run_id, tags=[RunTag(PROCESS, this_process())])
-    post = open_post(client, uri, experiment, sweep_id, run.info.run_id, folder)
-    return Parent(client, uri, experiment_id, run.info.run_id, sweep_id, post, opened)
+    post = open_sink(client, uri, experiment, sweep_id, run.info.run_id, folder)
+    return ParentRun(client, uri, experiment_id, run.info.run_id, sweep_id, post, opened)
 
 
 def _the_one(client: mlflow.MlflowClient, experiment_id: str, query: str, seconds: float) -> Run:

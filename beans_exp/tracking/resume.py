@@ -10,7 +10,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from beans_exp.processes import is_dead
 from beans_exp.schema import Config
-from beans_exp.tracking.outbox import TAG, kept
+from beans_exp.tracking.outbox import TAG, find_queue
 from beans_exp.training.checkpoint import Checkpoints
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def end_run(client: mlflow.MlflowClient, run_id: str, cause: str, status: str = 
     client.set_terminated(run_id, "KILLED" if status == "killed" else "FAILED")
 
 
-def forget_end(client: mlflow.MlflowClient, run_id: str) -> None:
+def clear_cause(client: mlflow.MlflowClient, run_id: str) -> None:
     """Take back why a run that is reopened did not end well the first time."""
     run = client.get_run(run_id)
     if CAUSE in run.data.tags:
@@ -87,9 +87,9 @@ def reopenable(experiment_id: str, config: Config, fingerprint: str, checkpoints
     return None
 
 
-def reopenable_away(folder: Path, fingerprint: str, checkpoints: Checkpoints) -> Reopened | None:
+def reopenable_offline(folder: Path, fingerprint: str, checkpoints: Checkpoints) -> Reopened | None:
     """Return the run that `checkpoints` belong to by the letters it left in `folder`, while its server is away."""
-    letters = kept(folder, fingerprint, checkpoints.run_id) if checkpoints.state else None
+    letters = find_queue(folder, fingerprint, checkpoints.run_id) if checkpoints.state else None
     if letters is not None:
         described = letters.content_of("params") is not None
         return Reopened(checkpoints.run_id, letters.logged, described)

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from beans_exp.errors import ServerAwayError, StoreError
+from beans_exp.errors import ServerUnreachableError, StoreError
 from beans_exp.schema import TrackingConfig
 
 if TYPE_CHECKING:
@@ -66,14 +66,14 @@ def open_store(uri: str, experiment: str) -> str:
     return _experiment_id(uri, experiment, None)
 
 
-def open_unless_away(tracking: TrackingConfig, *, may_be_away: bool) -> str | None:
+def open_unless_unreachable(tracking: TrackingConfig, *, may_be_away: bool) -> str | None:
     """Return the id of the experiment; None, with a warning, where its server is away and that is allowed.
 
     Raises what `open_store` does.
     """
     try:
         return open_store(store_uri(tracking), tracking.experiment)
-    except ServerAwayError as error:
+    except ServerUnreachableError as error:
         if not may_be_away:
             raise
         log.warning("%s; what is logged is kept on disk until then", str(error).partition(". ")[0])
@@ -197,13 +197,13 @@ def answers(uri: str) -> bool:
     try:
         if is_server(uri):
             _require_server(uri)
-    except ServerAwayError:
+    except ServerUnreachableError:
         return False
     return True
 
 
 def _require_server(uri: str) -> None:
-    """Raise ServerAwayError unless a server answers at `uri` within seconds, by its certificate if it has one."""
+    """Raise ServerUnreachableError unless a server, with a trusted certificate, answers at `uri` within seconds."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # 7 by default: minutes; what is to be sent is kept
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     try:
@@ -221,7 +221,7 @@ def _require_server(uri: str) -> None:
             rule = "Name the certificate that signed it in MLFLOW_TRACKING_SERVER_CERT_PATH"
             raise StoreError(f"the certificate of {uri} is not trusted. {rule}") from error
         rule = "Start one as the README shows, use tracking=local, or keep what is logged with tracking.offline=true"
-        raise ServerAwayError(f"no MLflow server answers at {uri} ({error}). {rule}") from error
+        raise ServerUnreachableError(f"no MLflow server answers at {uri} ({error}). {rule}") from error
 
 
 def _require_database(uri: str) -> None:

@@ -29,10 +29,10 @@ from beans_exp.schema.names import BLOCKS
 from beans_exp.tracking import figures, system
 from beans_exp.tracking.best_model import Ranked
 from beans_exp.tracking.model import save_model
-from beans_exp.tracking.outbox import PARENT, Direct, Outbox, Post, kept, new_letters, open_post, write_text
+from beans_exp.tracking.outbox import PARENT, DirectSink, Outbox, Sink, find_queue, new_queue, open_sink, write_text
 from beans_exp.tracking.params import config_yaml, flat_params
 from beans_exp.tracking.registry import model_of_run
-from beans_exp.tracking.resume import CAUSE, DESCRIBED, PROCESS, TRACEBACK, Reopened, forget_end
+from beans_exp.tracking.resume import CAUSE, DESCRIBED, PROCESS, TRACEBACK, Reopened, clear_cause
 from beans_exp.tracking.store import store_uri
 from beans_exp.training.evaluation import Evaluation
 from beans_exp.training.history import Epoch, History
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 class Tracker:
     """Writes to one MLflow run, through `post`; what the run has already is not written twice."""
 
-    def __init__(self, config: Config, post: Post, run_id: str, reopened: Reopened | None = None) -> None:
+    def __init__(self, config: Config, post: Sink, run_id: str, reopened: Reopened | None = None) -> None:
         self.config = config
         self.post = post
         self.run_id = run_id
@@ -136,7 +136,7 @@ class Tracker:
 def finished_run(config: Config, run_id: str) -> tuple[Tracker, keras.Model]:
     """Return what writes to a run that has ended, and the model that it saved."""
     client = mlflow.MlflowClient()
-    return Tracker(config, Direct(client, run_id), run_id), model_of_run(client, run_id)
+    return Tracker(config, DirectSink(client, run_id), run_id), model_of_run(client, run_id)
 
 
 @contextmanager
@@ -164,24 +164,24 @@ def track(
 
 def _open(
     config: Config, experiment_id: str | None, fingerprint: str, folder: Path, reopened: Reopened | None
-) -> tuple[Post, str]:
+) -> tuple[Sink, str]:
     """Where the run's letters go, and its id; a run is made in a store that is there."""
     tags, name = _tags(config, fingerprint), config.run_name or default_name(config)
     uri, experiment = store_uri(config.tracking), config.tracking.experiment
     if experiment_id is None:
-        again = kept(folder, fingerprint, reopened.run_id) if reopened else None
+        again = find_queue(folder, fingerprint, reopened.run_id) if reopened else None
         new = {"name": name, "tags": resolve_tags(tags), "started": _now()}
-        letters = again or new_letters(folder, uri, experiment, fingerprint, None, new)
+        letters = again or new_queue(folder, uri, experiment, fingerprint, None, new)
         return Outbox(letters), letters.address.run_id or letters.address.id
     client = mlflow.MlflowClient(uri)
     if reopened:
         run_id = reopened.run_id
         client.update_run(run_id, status="RUNNING")
-        forget_end(client, run_id)
+        clear_cause(client, run_id)
         client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
     else:
         run_id = client.create_run(experiment_id, tags=resolve_tags(tags), run_name=name).info.run_id
-    return open_post(client, uri, experiment, fingerprint, run_id, folder), run_id
+    return open_sink(client, uri, experiment, fingerprint, run_id, folder), run_id
 
 
 def _outcome(error: BaseException) -> tuple[str, str]:

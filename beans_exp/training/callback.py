@@ -19,7 +19,7 @@ def variables(model: keras.Model, fitted: keras.Model) -> dict[str, list]:
     return {"model": model.variables, "fitted": others, "optimizer": fitted.optimizer.variables}
 
 
-class EpochWatch(keras.callbacks.Callback):
+class TrainingCallback(keras.callbacks.Callback):
     """Hears of every batch and epoch: records metrics, keeps the best weights and checkpoints, stops what is over."""
 
     stage: Stage

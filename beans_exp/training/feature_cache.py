@@ -31,8 +31,8 @@ from beans_exp.files import user_path
 from beans_exp.models.backbone import Cut, between
 from beans_exp.models.graph import once_traced
 from beans_exp.models.weights import weights_digest
-from beans_exp.progress import progress
 from beans_exp.schema import Config
+from beans_exp.terminal import progress
 
 FEATURES_VERSION = 2
 """Raised by hand when activations or the files' layout change."""
@@ -95,7 +95,7 @@ def frozen_features(model: keras.Model, data: Data, config: Config, blocks: int)
         log.info("reg.augment makes ever new images: frozen layers are computed anew in each epoch")
         return None
     try:
-        cache = _Cache(model, config, data)
+        cache = ActivationCache(model, config, data)
         made = [cache.activations(Part("train", version), cut) for version in versions(config.reg.augment)]
         validation = cache.activations(Part("validation"), cut)
     except OSError as error:
@@ -142,7 +142,7 @@ class _Written:
         self.file.write(content)
 
 
-class _Cache:
+class ActivationCache:
     """The activations of one base on one data set."""
 
     def __init__(self, model: keras.Model, config: Config, data: Data) -> None:

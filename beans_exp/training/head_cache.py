@@ -31,7 +31,7 @@ log = logging.getLogger("beans_exp")
 
 
 @dataclass(frozen=True)
-class KeptHead:
+class CachedHead:
     """The head that the first stage of a run gives, on disk."""
 
     file: Path
@@ -41,7 +41,7 @@ class KeptHead:
     max_gb: float
 
     @classmethod
-    def of(cls, config: Config, data: Data) -> "KeptHead | None":
+    def of(cls, config: Config, data: Data) -> "CachedHead | None":
         """Return it for a run whose first stage trains a head alone; None for others, and where nothing is cached."""
         if not (config.model.pretrained and config.trainer.epochs) or config.features.cache == "off":
             return None

@@ -13,13 +13,13 @@ from beans_exp.data.batches import ordered_batches, train_batches
 from beans_exp.models import set_trainable, training_graph
 from beans_exp.models.regularization import loss
 from beans_exp.schema import Config
-from beans_exp.training.callback import EpochWatch, variables
+from beans_exp.training.callback import TrainingCallback, variables
 from beans_exp.training.checkpoint import Checkpoints, State
 from beans_exp.training.feature_cache import frozen_features
-from beans_exp.training.head_cache import KeptHead
+from beans_exp.training.head_cache import CachedHead
 from beans_exp.training.history import Epoch, History, Stage
 from beans_exp.training.optimizer import stage_optimizer
-from beans_exp.training.training_model import fitted_model
+from beans_exp.training.training_model import training_model
 
 
 def train(
@@ -35,10 +35,10 @@ def train(
     a head that an equal first stage gave is not trained again.
     Raises DivergedError when the loss becomes NaN or infinite.
     """
-    head = KeptHead.of(config, data)
+    head = CachedHead.of(config, data)
     state = (checkpoints.take() if checkpoints else None) or (head.read(model) if head else None)
     history = History(config.trainer.select)
-    watch = EpochWatch(model, history, on_epoch, checkpoints)
+    watch = TrainingCallback(model, history, on_epoch, checkpoints)
     if state is not None:
         watch.restore(state)
         for epoch in history.epochs:
@@ -66,7 +66,7 @@ def stages(config: Config) -> Iterator[Stage]:
 
 
 def fit_stage(
-    model: keras.Model, data: Data, config: Config, stage: Stage, watch: EpochWatch, state: State | None = None
+    model: keras.Model, data: Data, config: Config, stage: Stage, watch: TrainingCallback, state: State | None = None
 ) -> None:
     """Set what `stage` trains, compile with a fresh optimizer, and fit; epochs are counted on from those before.
 
@@ -82,7 +82,7 @@ def fit_stage(
     train = features.train if features else data.train
     validation = (features or data).validation
     set_trainable(model, config, stage.blocks)
-    fitted = fitted_model(model, training_graph(model, config, stage.blocks, cached=bool(features)), config)
+    fitted = training_model(model, training_graph(model, config, stage.blocks, cached=bool(features)), config)
     fitted.compile(
         optimizer=stage_optimizer(trainer.optimizer, stage, steps),
         loss=loss(config.reg, len(data.classes)),

@@ -13,7 +13,7 @@ from beans_exp.models.regularization import loss
 from beans_exp.schema import Config
 
 
-def fitted_model(model: keras.Model, graph: Graph, config: Config) -> keras.Model:
+def training_model(model: keras.Model, graph: Graph, config: Config) -> keras.Model:
     """Return the model to fit: `graph`, which is on the layers of `model`, or `model` itself where nothing differs.
 
     A step holds `trainer.microbatch` images in memory at once. The gradient is the mean over the whole batch, as
@@ -21,14 +21,14 @@ def fitted_model(model: keras.Model, graph: Graph, config: Config) -> keras.Mode
     """
     if not config.trainer.microbatch and not graph.auxiliary:
         return model if graph.logits is model.output else keras.Model(graph.inputs, graph.logits, name=model.name)
-    fitted = _Fitted(inputs=graph.inputs, outputs=[graph.logits, *graph.auxiliary], name=model.name)
+    fitted = _TrainingModel(inputs=graph.inputs, outputs=[graph.logits, *graph.auxiliary], name=model.name)
     fitted.microbatch = config.trainer.microbatch
     fitted.auxiliary_weight = config.reg.aux_weight
     fitted.auxiliary_loss = loss(config.reg, graph.logits.shape[-1])
     return fitted
 
 
-class _Fitted(keras.Model):
+class _TrainingModel(keras.Model):
     microbatch: int | None
     auxiliary_weight: float
     auxiliary_loss: keras.losses.Loss

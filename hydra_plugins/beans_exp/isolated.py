@@ -11,7 +11,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from beans_exp.launcher.processes import Jobs, Options
+    from beans_exp.launcher.processes import JobPool, Options
 
 
 @dataclass
@@ -56,12 +56,12 @@ class IsolatedLauncher(Launcher):
         with self.jobs() as jobs:
             return jobs.run_all(job_overrides, initial_job_idx)
 
-    def jobs(self, n_jobs: int = 1) -> "Jobs":
+    def jobs(self, n_jobs: int = 1) -> "JobPool":
         """Return what starts jobs one by one, `n_jobs` of them at once if that is more than the option says."""
-        from beans_exp.launcher.processes import Jobs  # what it imports is not for Hydra's start
+        from beans_exp.launcher.processes import JobPool  # what it imports is not for Hydra's start
 
         assert self.hydra_context is not None and self.task_function is not None and self.config is not None
-        return Jobs(self.bounds(n_jobs), self.hydra_context, self.task_function, self.config)
+        return JobPool(self.bounds(n_jobs), self.hydra_context, self.task_function, self.config)
 
     def bounds(self, n_jobs: int = 1) -> "Options":
         """Return the options, checked, with `n_jobs` jobs at once if that is more than they say."""

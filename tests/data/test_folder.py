@@ -27,9 +27,9 @@ from beans_exp.data.folder import read_image
 from beans_exp.data.images import resize
 from beans_exp.data.prepared import cache_root, prepare
 from beans_exp.errors import DataError
-from beans_exp.progress import progress
 from beans_exp.schema import Config, DataConfig
 from beans_exp.schema.names import AUGMENTATIONS
+from beans_exp.terminal import progress
 
 RNG = np.random.default_rng(0)
 

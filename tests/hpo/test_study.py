@@ -21,7 +21,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from beans_exp.errors import ConfigError, PrunedError, StoreError
-from beans_exp.hpo.pruning import Study, can_prune, reporter
+from beans_exp.hpo.pruning import TrialHandle, can_prune, epoch_reporter
 from beans_exp.hpo.storage import absolute_storage
 from beans_exp.hpo.study import (
     BEAT,
@@ -30,9 +30,9 @@ from beans_exp.hpo.study import (
     OWNER,
     Search,
     SharedStudy,
+    lost_storage_as_error,
     one_at_a_time,
     open_study,
-    storage_losses,
 )
 from beans_exp.processes import is_dead, this_process
 from beans_exp.schema import CONF, Config, FinetuneConfig, ObjectiveConfig, SweepConfig, TrainerConfig
@@ -119,7 +119,7 @@ def test_every_pruner_that_ships_judges_a_run(kind: str, url: str) -> None:
     with _open(url) as study:
         for value in [0.9] * 8 + [0.1] * 3:
             trial = study.ask()
-            report = reporter(_config(url, trial, pruner=pruner))
+            report = epoch_reporter(_config(url, trial, pruner=pruner))
             try:
                 for number in range(1, 13):
                     report(number, _epoch(value - number / 1000), 0)
@@ -263,7 +263,7 @@ def test_every_point_of_a_grid_and_no_more_also_after_an_interrupt(kind: str, ur
 def test_a_trial_that_another_machine_took_for_dead_costs_its_owner_nothing(url: str) -> None:
     with _open(url) as owner, _open(url) as other:
         trial = owner.ask()
-        report = reporter(_config(url, trial))
+        report = epoch_reporter(_config(url, trial))
         report(1, _epoch(0.5), 0)
         other._give_up(other.study.get_trials()[0], again=True)
         report(2, _epoch(0.5), 0)
@@ -274,7 +274,7 @@ def test_a_trial_that_another_machine_took_for_dead_costs_its_owner_nothing(url:
 
 def test_a_study_that_is_away_costs_a_run_its_report_alone(url: str, caplog: pytest.LogCaptureFixture) -> None:
     with _open(url) as study:
-        report = reporter(_config(url, study.ask()))
+        report = epoch_reporter(_config(url, study.ask()))
     Path(url.removeprefix("sqlite:///")).write_bytes(b"no database any more " * 1000)
     report(1, _epoch(0.5), 0)
     report(2, _epoch(0.5), 0)
@@ -282,7 +282,7 @@ def test_a_study_that_is_away_costs_a_run_its_report_alone(url: str, caplog: pyt
 
 
 def test_a_storage_that_is_lost_is_named(url: str) -> None:
-    with pytest.raises(StoreError, match=r"was lost .*The same command goes on"), storage_losses(url):
+    with pytest.raises(StoreError, match=r"was lost .*The same command goes on"), lost_storage_as_error(url):
         raise sqlalchemy.exc.OperationalError("select", {}, Exception("server closed the connection"))
 
 
@@ -309,7 +309,7 @@ def test_processes_are_told_apart() -> None:
 
 
 def _config(url: str, trial: optuna.Trial, **given: Any) -> Config:
-    study = Study(url, "name", trial._trial_id, given.get("pruner", MEDIAN), given.get("seconds"))
+    study = TrialHandle(url, "name", trial._trial_id, given.get("pruner", MEDIAN), given.get("seconds"))
     trainer = TrainerConfig(select=given.get("select", "last"))
     return Config(sweep=SweepConfig(study=study.dumps()), trainer=trainer)
 
@@ -330,7 +330,7 @@ def _epoch(accuracy: float, stage: int = 1, seconds: float = 1) -> dict[str, flo
 
 def test_a_trial_below_the_median_ends_after_its_second_epoch(url: str) -> None:
     trial = _with_good_trials(url).ask(SPACE)
-    report = reporter(_config(url, trial))
+    report = epoch_reporter(_config(url, trial))
     report(1, _epoch(0.1), 0)
     with pytest.raises(PrunedError, match="pruned after epoch 2 of stage 1"):
         report(2, _epoch(0.1), 0)
@@ -340,7 +340,7 @@ def test_a_trial_below_the_median_ends_after_its_second_epoch(url: str) -> None:
 
 def test_a_trial_that_tunes_is_not_judged_by_its_head(url: str) -> None:
     trial = _with_good_trials(url).ask(SPACE)
-    report = reporter(replace(_config(url, trial), finetune=FinetuneConfig(blocks=2)))
+    report = epoch_reporter(replace(_config(url, trial), finetune=FinetuneConfig(blocks=2)))
     report(1, _epoch(0.1), 0)
     report(2, _epoch(0.1), 0)
     report(1, _epoch(0.9, stage=2), 0)
@@ -350,8 +350,8 @@ def test_a_trial_that_tunes_is_not_judged_by_its_head(url: str) -> None:
 @pytest.mark.parametrize("tunes", [True, False])
 def test_a_head_alone_is_judged_unless_the_search_tunes(url: str, tunes: bool) -> None:
     trial = _with_good_trials(url).ask(SPACE)
-    study = Study(url, "name", trial._trial_id, MEDIAN, None, tunes)
-    reporter(Config(sweep=SweepConfig(study=study.dumps())))(1, _epoch(0.1), 0)
+    study = TrialHandle(url, "name", trial._trial_id, MEDIAN, None, tunes)
+    epoch_reporter(Config(sweep=SweepConfig(study=study.dumps())))(1, _epoch(0.1), 0)
     assert bool(optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values) != tunes
 
 
@@ -359,14 +359,14 @@ def test_a_head_alone_is_judged_unless_the_search_tunes(url: str, tunes: bool) -
 def test_an_objective_that_no_epoch_has_is_not_reported(url: str, name: str | list[str]) -> None:
     trial = _with_good_trials(url).ask(SPACE)
     direction = "minimize" if isinstance(name, str) else ["minimize", "maximize"]
-    report = reporter(replace(_config(url, trial), objective=ObjectiveConfig(name, direction)))
+    report = epoch_reporter(replace(_config(url, trial), objective=ObjectiveConfig(name, direction)))
     report(1, _epoch(0.1), 0)
     assert not optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values
 
 
 def test_the_best_epoch_so_far_counts_where_it_is_kept(url: str) -> None:
     trial = _with_good_trials(url).ask(SPACE)
-    report = reporter(_config(url, trial, select="best"))
+    report = epoch_reporter(_config(url, trial, select="best"))
     report(1, _epoch(0.9), 0)
     report(2, _epoch(0.1), 0)
     assert optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values == {1: 0.9, 2: 0.9}
@@ -375,7 +375,7 @@ def test_the_best_epoch_so_far_counts_where_it_is_kept(url: str) -> None:
 def test_what_is_reported_is_of_the_epoch_that_is_kept(url: str) -> None:
     trial = _with_good_trials(url).ask(SPACE)
     config = replace(_config(url, trial, select="best"), objective=ObjectiveConfig("val/loss", "minimize"))
-    report = reporter(config)
+    report = epoch_reporter(config)
     for number, (accuracy, loss) in enumerate([(0.5, 1.0), (0.4, 0.1), (0.6, 2.0)], start=1):
         with suppress(PrunedError):
             report(number, _epoch(accuracy) | {"val/loss": loss}, 0)
@@ -386,21 +386,21 @@ def test_what_is_reported_is_of_the_epoch_that_is_kept(url: str) -> None:
 def test_a_resumed_run_reports_no_epoch_twice(url: str) -> None:
     trial = _with_good_trials(url).ask(SPACE)
     for _ in range(2):
-        report = reporter(_config(url, trial))
+        report = epoch_reporter(_config(url, trial))
         report(1, _epoch(0.9), 0)
     assert optuna.load_study(study_name="name", storage=url).trials[-1].intermediate_values == {1: 0.9}
 
 
 def test_a_trial_that_takes_too_long_is_pruned(url: str) -> None:
     trial = _with_good_trials(url).ask(SPACE)
-    report = reporter(_config(url, trial, pruner=None, seconds=300))
+    report = epoch_reporter(_config(url, trial, pruner=None, seconds=300))
     with pytest.raises(PrunedError, match=r"its epochs take 301 seconds \(hydra.sweeper.trial_seconds=300\)"):
         report(1, _epoch(0.9, seconds=301), 0)
 
 
 def test_a_trial_that_would_take_too_long_is_pruned_when_its_pace_shows(url: str) -> None:
     trial = _with_good_trials(url).ask(SPACE)
-    report = reporter(_config(url, trial, pruner=None, seconds=300))
+    report = epoch_reporter(_config(url, trial, pruner=None, seconds=300))
     report(1, _epoch(0.9), 900)
     report(2, _epoch(0.9), 200)
     report(1, _epoch(0.9, stage=2), 900)
@@ -409,7 +409,7 @@ def test_a_trial_that_would_take_too_long_is_pruned_when_its_pace_shows(url: str
 
 
 def test_without_a_study_nothing_is_reported() -> None:
-    reporter(Config())(1, {}, 0)
+    epoch_reporter(Config())(1, {}, 0)
 
 
 @pytest.mark.parametrize(

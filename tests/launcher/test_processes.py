@@ -20,10 +20,10 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from beans_exp.errors import BeansExpError, ConfigError
-from beans_exp.launcher.live_table import Board
-from beans_exp.launcher.processes import Jobs, Options, usable_cores
+from beans_exp.launcher.live_table import LiveTable
+from beans_exp.launcher.processes import JobPool, Options, usable_cores
 from beans_exp.launcher.worker import JobError
-from beans_exp.run_folder import Running, say
+from beans_exp.run_folder import RunProgress, write_progress
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 
@@ -45,23 +45,23 @@ Sweep = Callable[..., list[JobReturn]]
 
 
 @pytest.fixture
-def jobs(tmp_path: Path) -> Callable[..., AbstractContextManager[Jobs]]:
+def jobs(tmp_path: Path) -> Callable[..., AbstractContextManager[JobPool]]:
     """Jobs of a task in processes of their own, with the options that are given."""
 
     @contextmanager
-    def opened(task: Callable[[DictConfig], Any], **options: Any) -> Iterator[Jobs]:
+    def opened(task: Callable[[DictConfig], Any], **options: Any) -> Iterator[JobPool]:
         with initialize(version_base="1.3", config_path=None):
             fixed = [f"hydra.sweep.dir={tmp_path / 'sweep'}", "hydra.job.chdir=false"]
             config = compose(overrides=fixed, return_hydra_config=True)
             context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
-            with Jobs(Options(**{"retries": 0} | options), context, task, config) as found:
+            with JobPool(Options(**{"retries": 0} | options), context, task, config) as found:
                 yield found
 
     return opened
 
 
 @pytest.fixture
-def sweep(jobs: Callable[..., AbstractContextManager[Jobs]]) -> Sweep:
+def sweep(jobs: Callable[..., AbstractContextManager[JobPool]]) -> Sweep:
     """Run a task for each of the values of `x` in processes of their own; further words are options and overrides."""
 
     def run(task: Callable[[DictConfig], Any], values: Sequence[int], *words: str, **options: Any) -> list[JobReturn]:
@@ -215,7 +215,7 @@ def _rest(config: DictConfig) -> Any:
 
 
 @pytest.mark.skipif(len(usable_cores()) < 2, reason="needs two cores to divide")
-def test_a_worker_that_is_free_takes_the_next_job_at_once(jobs: Callable[..., AbstractContextManager[Jobs]]) -> None:
+def test_a_worker_that_is_free_takes_the_next_job_at_once(jobs: Callable[..., AbstractContextManager[JobPool]]) -> None:
     with jobs(_rest, n_jobs=2) as started:
         started.start(0, ["+x=60"])
         started.start(1, ["+x=0"])
@@ -231,11 +231,11 @@ def test_jobs_side_by_side_are_a_live_table(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
-    board = Board(shown=True)
+    board = LiveTable(shown=True)
     board.start()
     board.started(0, "reg=l2", None)
     board.started(1, "reg=l1", None)
-    say(tmp_path, Running(1, 3, 20, {"val/accuracy": 0.75, "train/accuracy": 0.5}, 125))
+    write_progress(tmp_path, RunProgress(1, 3, 20, {"val/accuracy": 0.75, "train/accuracy": 0.5}, 125))
     board.show({0: tmp_path, 1: tmp_path / "not there"})
     board.stop()
     printed = capsys.readouterr().out
@@ -280,6 +280,7 @@ def test_bounds_that_mean_nothing(given: dict[str, Any], message: str) -> None:
 
 
 def test_the_parent_of_a_sweep_does_not_import_tensorflow() -> None:
-    modules = ", ".join(f"beans_exp.sweep.{name}" for name in ("search", "launch", "forecast", "isolated", "confirm"))
+    names = ("sweep.search", "sweep.launch", "sweep.preview", "sweep.confirm", "launcher.processes")
+    modules = ", ".join(f"beans_exp.{name}" for name in names)
     code = f"import sys, {modules}; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -18,7 +18,7 @@ from beans_exp.data import source
 from beans_exp.errors import BeansExpError, ConfigError, StoreError
 from beans_exp.report import figures, images
 from beans_exp.report.__main__ import main
-from beans_exp.report.build import Wanted, build_report, reported_epochs
+from beans_exp.report.build import ReportOptions, build_report, reported_epochs
 from beans_exp.report.groups import Collected, Group, collect, decides
 from beans_exp.report.page import Report, render_markdown, render_page
 from beans_exp.report.search import importances
@@ -103,7 +103,7 @@ def against_l2(collected: Collected) -> list[Table]:
 
 @pytest.fixture(scope="module")
 def report(reader: Reader) -> Report:
-    return build_report(reader, Wanted())
+    return build_report(reader, ReportOptions())
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from sklearn.metrics import brier_score_loss, precision_recall_fscore_support
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
 from beans_exp.report.convergence import area, convergence, reached
-from beans_exp.report.groups import Curve, Done, Group
+from beans_exp.report.groups import Curve, FinishedRun, Group
 from beans_exp.report.predictions import calibration, reduce
 from beans_exp.report.statistics import Results, compare, holm, mcnemar, verdict_in_words, wilson
 from beans_exp.tracking.reader import Predictions
@@ -218,10 +218,12 @@ def test_a_class_that_is_never_predicted_has_no_warning_and_no_precision() -> No
 # convergence
 
 
-def _run(validation: Sequence[float], seed: int = 0, features: float = 0) -> Done:
+def _run(validation: Sequence[float], seed: int = 0, features: float = 0) -> FinishedRun:
     values = np.array(validation, dtype=np.float32)
     curve = Curve(values, values, np.full(len(values), 10, dtype=np.float32), None)
-    return Done("r", "r", seed, 0, len(values), {"time/features_seconds": features}, curve, None, has_model=False)
+    return FinishedRun(
+        "r", "r", seed, 0, len(values), {"time/features_seconds": features}, curve, None, has_model=False
+    )
 
 
 def test_reaching_a_threshold_by_hand() -> None:

@@ -11,6 +11,7 @@ from hydra.types import RunMode
 
 from beans_exp import schema
 from beans_exp.errors import ConfigError
+from beans_exp.metrics import OBJECTIVES
 from beans_exp.schema import CONF, Config, ModelConfig, check, inert_options, names, reduce
 
 Composed = Callable[..., Config]
@@ -35,7 +36,7 @@ def test_every_row_of_the_report_is_a_run_with_its_figures(
     config = check(composed(f"study={file.stem}"))
     assert config.study is not None
     assert config.study.name == file.stem
-    assert set(config.study.reported) <= set(names.OBJECTIVES)
+    assert set(config.study.reported) <= set(OBJECTIVES)
     with (CONF / "study" / "reported_epochs.csv").open() as stream:
         epochs = [row for row in csv.DictReader(stream) if row["row"] == file.stem]
     if epochs:

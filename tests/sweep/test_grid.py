@@ -16,8 +16,8 @@ from hydra.types import RunMode
 from beans_exp.errors import ConfigError
 from beans_exp.schema import Config, TrackingConfig, to_config
 from beans_exp.sweep.grid import compose_grid
-from beans_exp.sweep.plan import Asked, Plan, plan_grid
-from beans_exp.tracking.parent_run import Parent, open_parent
+from beans_exp.sweep.plan import GridPoint, Plan, plan_grid
+from beans_exp.tracking.parent_run import ParentRun, open_parent
 from beans_exp.tracking.store import open_store, store_uri
 from tests.conftest import TINY, Program, Started
 
@@ -25,7 +25,7 @@ Composed = Callable[..., Config]
 
 
 def _plan(composed: Composed, *points: list[str]) -> Plan:
-    return plan_grid([Asked(words, composed(*TINY, *words)) for words in points])
+    return plan_grid([GridPoint(words, composed(*TINY, *words)) for words in points])
 
 
 def test_equal_points_run_once(composed: Composed) -> None:
@@ -131,12 +131,12 @@ def _require_found_again(program: Program, words: list[str], client: mlflow.Mlfl
 
 
 @pytest.fixture
-def parent() -> Parent:
+def parent() -> ParentRun:
     uri = store_uri(TrackingConfig())
     return open_parent(uri, "outcomes", open_store(uri, "outcomes"), "sweep", "name", Path())
 
 
-def _run(parent: Parent, status: str, before: bool) -> str:
+def _run(parent: ParentRun, status: str, before: bool) -> str:
     """A run of the fingerprint `mark` that ended with `status`, `before` or after the parent was opened."""
     started = (
         int(parent.opened) + (-60_000 if before else 60_000) + len(parent.client.search_runs([parent.experiment_id]))
@@ -162,7 +162,7 @@ def _run(parent: Parent, status: str, before: bool) -> str:
     ],
 )
 def test_an_outcome_is_what_this_command_did(
-    runs: list[tuple[str, bool]], completed: list[bool], status: str, trained: bool, parent: Parent
+    runs: list[tuple[str, bool]], completed: list[bool], status: str, trained: bool, parent: ParentRun
 ) -> None:
     ids = {words: _run(parent, *words) for words in runs}
     (outcome,) = parent.outcomes(["mark"], completed)
@@ -174,7 +174,7 @@ def test_an_outcome_is_what_this_command_did(
 @pytest.mark.parametrize(
     ("kind", "before", "named"), [("timeout", False, True), ("timeout", True, False), ("killed", False, False)]
 )
-def test_a_job_that_was_told_to_end_is_told_why(kind: str, before: bool, named: bool, parent: Parent) -> None:
+def test_a_job_that_was_told_to_end_is_told_why(kind: str, before: bool, named: bool, parent: ParentRun) -> None:
     run_id = _run(parent, "killed", before)
     parent.close_run("mark", kind, "it took longer than hydra.launcher.timeout=8 seconds")
     run = parent.client.get_run(run_id)

@@ -6,7 +6,7 @@ from threading import Barrier
 
 import mlflow
 
-from beans_exp.tracking.messages import Letter, deliver
+from beans_exp.tracking.messages import Message, deliver
 from beans_exp.tracking.store import open_store
 
 RUNS, ROUNDS = 4, 20
@@ -22,7 +22,7 @@ def test_runs_that_make_a_data_set_known_at_once_all_have_it(tmp_path: Path) -> 
     def tell(run_id: str, number: int) -> None:
         content = {"name": "synthetic", "digest": str(number), "source_type": "code", "source": "{}"}
         together.wait()
-        deliver(client, run_id, Letter("data", content))
+        deliver(client, run_id, Message("data", content))
 
     with ThreadPoolExecutor(RUNS) as pool:
         for number in range(ROUNDS):

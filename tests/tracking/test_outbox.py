@@ -10,13 +10,13 @@ import pytest
 from mlflow.entities import Run
 
 from beans_exp import sync
-from beans_exp.errors import ServerAwayError
+from beans_exp.errors import ServerUnreachableError
 from beans_exp.run import run
 from beans_exp.schema import Config, SweepConfig, TrackingConfig
 from beans_exp.tracking import outbox
 from beans_exp.tracking.best_model import has_model
-from beans_exp.tracking.messages import Letter, deliver
-from beans_exp.tracking.outbox import Direct, Letters, Outbox, new_letters, send_kept
+from beans_exp.tracking.messages import Message, deliver
+from beans_exp.tracking.outbox import DirectSink, MessageQueue, Outbox, new_queue, send_queued
 from beans_exp.tracking.registry import model_of_run
 from beans_exp.tracking.tracker import Tracker
 from beans_exp.training.history import Epoch
@@ -109,7 +109,7 @@ def test_a_server_that_was_never_there_is_an_error_unless_offline(
 ) -> None:
     server.stop()
     try:
-        with pytest.raises(ServerAwayError, match=r"tracking\.offline=true"):
+        with pytest.raises(ServerUnreachableError, match=r"tracking\.offline=true"):
             run(_config(server, "never"), [], FOLDER)
         with caplog.at_level(logging.INFO):
             offline = _config(server, "never", offline=True)
@@ -128,7 +128,7 @@ def test_a_child_without_its_parent_finds_it_by_the_sweep(server: Restartable) -
     child = replace(_config(server, "family"), sweep=SweepConfig(id="5" * 16))
     run(child, [], FOLDER)
     server.start()
-    assert send_kept(FOLDER)[0] > 5
+    assert send_queued(FOLDER)[0] > 5
     tags = _require_whole(server, "family").data.tags
     parent = mlflow.MlflowClient(server.address).get_run(tags["mlflow.parentRunId"])
     assert parent.data.tags["beans.sweep"] == "5" * 16 and parent.data.tags["beans.role"] == "sweep"
@@ -143,15 +143,15 @@ def run_id(server: Restartable) -> str:
 def test_a_letter_that_is_delivered_twice_changes_nothing(server: Restartable, run_id: str) -> None:
     client = mlflow.MlflowClient(server.address)
     for _ in range(2):
-        deliver(client, run_id, Letter("metrics", {"points": [["loss", 0.5, 1, 1], ["loss", 0.25, 2, 2]]}))
-        deliver(client, run_id, Letter("params", {"seed": "3"}))
+        deliver(client, run_id, Message("metrics", {"points": [["loss", 0.5, 1, 1], ["loss", 0.25, 2, 2]]}))
+        deliver(client, run_id, Message("params", {"seed": "3"}))
     assert [(one.step, one.value) for one in client.get_metric_history(run_id, "loss")] == [(1, 0.5), (2, 0.25)]
 
 
 def test_a_letter_that_is_refused_is_kept_and_the_next_ones_arrive(
     server: Restartable, run_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    letters = new_letters(FOLDER, server.address, "Default", "f", run_id, None)
+    letters = new_queue(FOLDER, server.address, "Default", "f", run_id, None)
     box = Outbox(letters)
     box.send("params", {"seed": "3"})
     box.send("params", {"seed": "4"})  # a parameter cannot change
@@ -162,20 +162,20 @@ def test_a_letter_that_is_refused_is_kept_and_the_next_ones_arrive(
 
 
 def test_letters_survive_their_writer(server: Restartable, run_id: str) -> None:
-    letters = new_letters(FOLDER, server.address, "Default", "f", run_id, None)
+    letters = new_queue(FOLDER, server.address, "Default", "f", run_id, None)
     letters.add("metrics", {"points": [["loss", 0.5, 1, 1]]}, "", None)
     letters.add("file", {}, "note.txt", lambda path: outbox.write_text(path, "hello"))
     (letters.folder / "000002").mkdir()  # its writer was killed
-    (found,) = Letters.found(FOLDER)
+    (found,) = MessageQueue.found(FOLDER)
     assert found.logged == {("loss", 1)}
-    assert send_kept(FOLDER) == (2, False)
+    assert send_queued(FOLDER) == (2, False)
     client = mlflow.MlflowClient(server.address)
     assert [item.path for item in client.list_artifacts(run_id)] == ["note.txt"]
 
 
 def test_letters_of_a_process_that_is_under_way_are_left_to_it(server: Restartable, run_id: str) -> None:
-    box = Outbox(new_letters(FOLDER, server.address, "Default", "f", run_id, None))
-    assert send_kept(FOLDER) == (0, True)
+    box = Outbox(new_queue(FOLDER, server.address, "Default", "f", run_id, None))
+    assert send_queued(FOLDER) == (0, True)
     box.send("tags", {"note": "mine"})
     box.close()
     assert mlflow.MlflowClient(server.address).get_run(run_id).data.tags["note"] == "mine"
@@ -185,5 +185,5 @@ def test_a_store_without_a_server_is_written_at_once(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/direct.db"
     client = mlflow.MlflowClient(uri)
     run_id = client.create_run(client.create_experiment("one", (tmp_path / "artifacts").as_uri())).info.run_id
-    Direct(client, run_id).send("tags", {"note": "now"})
+    DirectSink(client, run_id).send("tags", {"note": "now"})
     assert client.get_run(run_id).data.tags["note"] == "now"

@@ -129,13 +129,13 @@ def test_two_jobs_at_once_compute_an_entry_once(
     model: keras.Model, data: Data, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computed: list[str] = []
-    write = features._Cache._write
+    write = features.ActivationCache._write
 
-    def count(cache: features._Cache, part: Part, cut: Cut, folder: Path) -> None:
+    def count(cache: features.ActivationCache, part: Part, cut: Cut, folder: Path) -> None:
         computed.append(part.name)
         write(cache, part, cut, folder)
 
-    monkeypatch.setattr(features._Cache, "_write", count)
+    monkeypatch.setattr(features.ActivationCache, "_write", count)
     jobs = [threading.Thread(target=frozen_features, args=(model, data, config, 2)) for _ in range(2)]
     for job in jobs:
         job.start()
@@ -171,7 +171,7 @@ def test_a_full_disk_costs_time_alone(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(features._Cache, "_write", full)
+    monkeypatch.setattr(features.ActivationCache, "_write", full)
     assert frozen_features(model, data, config, 2) is None
     assert "No space left on device" in caplog.text
     assert [item for item in Path("cache").iterdir() if item.is_dir()] == []

@@ -12,7 +12,7 @@ from beans_exp.data import Data
 from beans_exp.models import build_model
 from beans_exp.schema import Config, DataConfig, FeaturesConfig, FinetuneConfig, ModelConfig, RegConfig, TrainerConfig
 from beans_exp.training.checkpoint import Checkpoints
-from beans_exp.training.head_cache import KeptHead
+from beans_exp.training.head_cache import CachedHead
 from beans_exp.training.history import Epoch, History
 from beans_exp.training.stages import configure, train
 from tests.conftest import SIZE
@@ -80,8 +80,8 @@ def test_a_head_that_is_taken_gives_the_same_run(config: Config, data: Data) -> 
     assert sum(head.stat().st_size for head in _heads()) < 20_000_000, "heads, not their base"
 
 
-def _head(config: Config, data: Data) -> KeptHead:
-    found = KeptHead.of(config, data)
+def _head(config: Config, data: Data) -> CachedHead:
+    found = CachedHead.of(config, data)
     assert found is not None
     return found
 
@@ -103,7 +103,7 @@ def test_who_asks_for_it_trains_the_head_anew(config: Config, data: Data) -> Non
     assert _head(config, data).is_wanted
     assert not _head(replace(config, if_exists="rerun"), data).is_wanted
     assert not _head(replace(config, finetune=FinetuneConfig()), data).is_wanted, "it is all that the run trains"
-    assert KeptHead.of(replace(config, features=FeaturesConfig("off", "features")), data) is None
+    assert CachedHead.of(replace(config, features=FeaturesConfig("off", "features")), data) is None
 
 
 def test_a_damaged_head_is_a_warning(config: Config, data: Data, caplog: pytest.LogCaptureFixture) -> None:

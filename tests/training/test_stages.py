@@ -22,7 +22,7 @@ from beans_exp.training.evaluation import evaluate, generalization
 from beans_exp.training.history import Epoch, History, Stage
 from beans_exp.training.optimizer import FusedAdam, stage_optimizer
 from beans_exp.training.stages import configure, train
-from beans_exp.training.training_model import fitted_model
+from beans_exp.training.training_model import training_model
 
 CONFIG = Config(
     data=DataConfig(name="folder", data_dir="images", image_size=32),
@@ -105,7 +105,7 @@ def test_a_microbatch_gives_the_gradient_of_the_whole_batch(data: Data) -> None:
         configure(config)
         model = build_model(config, 3)
         parts = replace(config, trainer=replace(config.trainer, microbatch=microbatch))
-        fitted = fitted_model(model, Graph(model.input, model.output), parts)
+        fitted = training_model(model, Graph(model.input, model.output), parts)
         fitted.compile(keras.optimizers.SGD(0.1), loss(config.reg, 3), metrics=["accuracy"])
         images = tf.cast(data.train.images[:8], tf.float32)
         logs = fitted.train_on_batch(images, data.train.labels[:8], return_dict=True)
