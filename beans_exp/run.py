@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from beans_exp.data import Source, load, source
@@ -27,58 +28,88 @@ Objective = float | list[float]
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class RunRequest:
+    """A configuration to run, and everything that is known of the run before it starts."""
+
+    config: Config
+    overrides: Sequence[str]
+    """The words of the command line, logged with the run."""
+    folder: Path
+    """Belongs to this run alone: its lock, its checkpoint, and messages to a server that is unreachable."""
+    source: Source
+    fingerprint: str
+    experiment_id: str | None
+    """None while the tracking server is unreachable."""
+
+
 def run(config: Config, overrides: Sequence[str] = (), folder: Path = Path("outputs")) -> Objective:
-    """Train, test and save what `config` says; return its objective (a list where several are named).
+    """Train, test and save `config`; return its objective (a list if several are named).
 
-    A finished run that is the same is reused, unless `if_exists=rerun`; one that was killed is gone on with from its
-    checkpoint in `folder`, which belongs to this run alone. `overrides` are the words of the command line, kept with
-    the run.
-
-    Raises BeansExpError for bad data, a store that cannot be used, a loss that diverged, or a trial that is pruned.
+    A finished run with the same fingerprint is reused unless `if_exists=rerun`; a killed one resumes from its checkpoint
+    in `folder`. Raises BeansExpError for bad data, an unusable store, a diverged loss and a pruned trial.
     """
     described = source(config.data)
-    mark = fingerprint(config, described)
-    known_to_be_there = config.sweep.id is not None  # when its sweep began
-    experiment_id = open_unless_unreachable(config.tracking, may_be_away=config.tracking.offline or known_to_be_there)
+    store_was_reachable = config.sweep.id is not None  # when the sweep began
+    experiment_id = open_unless_unreachable(config.tracking, may_be_away=config.tracking.offline or store_was_reachable)
+    request = RunRequest(config, overrides, folder, described, fingerprint(config, described), experiment_id)
     with lock(folder) as waited:
         if waited:
-            log.info("another process had the same run under way")
+            log.info("waited for another process that was running the same run")
         if experiment_id is not None:
             send_queued(folder)
-        earlier = _earlier(config, experiment_id, mark, described, folder) if config.if_exists == "reuse" else None
-        if earlier is not None:
-            (folder / CHECKPOINT).unlink(missing_ok=True)  # it was killed between its end and this
-            return earlier
-        return _train(config, overrides, folder, described, mark, experiment_id)
+        if config.if_exists == "reuse":
+            _test_finished_run(request)
+            if (objective := _finished_objective(request)) is not None:
+                (folder / CHECKPOINT).unlink(missing_ok=True)  # of a process that was killed after its run had ended
+                return objective
+        return _train(request)
 
 
-def _earlier(config: Config, experiment_id: str | None, mark: str, described: Source, folder: Path) -> Objective | None:
-    """The objective of a finished run that is the same, tested now where that is missing; None where there is none."""
-    if experiment_id is None:
-        return finished_objective(folder, mark)
-    _test_where_missing(config, experiment_id, mark, described)
-    earlier = reusable(experiment_id, config, mark)
-    return _objective(config, earlier) if earlier else None
+def _finished_objective(request: RunRequest) -> Objective | None:
+    """The objective of a finished run with the same fingerprint, None without one."""
+    if request.experiment_id is None:
+        return finished_objective(request.folder, request.fingerprint)
+    metrics = reusable(request.experiment_id, request.config, request.fingerprint)
+    return _objective(request.config, metrics) if metrics else None
 
 
-def _train(
-    config: Config, overrides: Sequence[str], folder: Path, described: Source, mark: str, experiment_id: str | None
-) -> Objective:
-    """The run itself; `time/total_seconds` ends before the model is saved."""
+def _test_finished_run(request: RunRequest) -> None:
+    """Test the saved model of a finished run that was not tested, such as a trial of a search, and log the result."""
+    config = request.config
+    if request.experiment_id is None or not config.trainer.test:
+        return
+    run_id = untested(request.experiment_id, request.fingerprint)
+    if run_id is None:
+        return
+    configure(config)
+    data = load(config, request.source)
+    tracker, model = finished_run(config, run_id)
+    test = evaluate(model, data.test, config)
+    tracker.log_test(test, data)
+    log.info("tested the finished run %s: test/accuracy %.4f", run_id, test.accuracy)
+
+
+def _train(request: RunRequest) -> Objective:
+    """Train, test and save a new or resumed run; `time/total_seconds` ends before the model is saved."""
+    config, folder = request.config, request.folder
     reset_peak_memory()
-    checkpoints = Checkpoints.read(folder / CHECKPOINT, mark)
+    checkpoints = Checkpoints.read(folder / CHECKPOINT, request.fingerprint)
     reopened = (
-        reopenable(experiment_id, config, mark, checkpoints)
-        if experiment_id is not None
-        else reopenable_offline(folder, mark, checkpoints)
+        reopenable(request.experiment_id, config, request.fingerprint, checkpoints)
+        if request.experiment_id is not None
+        else reopenable_offline(folder, request.fingerprint, checkpoints)
     )
-    with checkpoints.removed_unless_killed(), track(config, experiment_id, mark, folder, reopened) as tracker:
+    with (
+        checkpoints.removed_unless_killed(),
+        track(config, request.experiment_id, request.fingerprint, folder, reopened) as tracker,
+    ):
         checkpoints.begin(tracker.run_id, after_save=tracker.send)
         configure(config)
-        data = load(config, described)
+        data = load(config, request.source)
         model = build_model(config, len(data.classes))
-        tracker.describe(data, model, overrides)
-        history = train(model, data, config, _listener(config, tracker, folder), checkpoints)
+        tracker.describe(data, model, request.overrides)
+        history = train(model, data, config, _epoch_callback(config, tracker, folder), checkpoints)
         summary = history.summary() | generalization(model, data, config, history) | model_metrics(model)
         if config.trainer.test:
             test = evaluate(model, data.test, config)
@@ -91,8 +122,8 @@ def _train(
     return objective
 
 
-def _listener(config: Config, tracker: Tracker, folder: Path) -> Callable[[Epoch], None]:
-    """What hears of each epoch: the tracker, whoever watches the folder, and the study of a search."""
+def _epoch_callback(config: Config, tracker: Tracker, folder: Path) -> Callable[[Epoch], None]:
+    """The per-epoch callback: reports to the tracker, the progress file and the Optuna study."""
     report = epoch_reporter(config)
     planned = {stage.number: stage.epochs for stage in stages(config)}
     seconds: dict[int, list[float]] = {number: [] for number in planned}
@@ -101,25 +132,12 @@ def _listener(config: Config, tracker: Tracker, folder: Path) -> Callable[[Epoch
         tracker.hear(epoch)
         stage = int(epoch.metrics["stage"])
         seconds[stage].append(epoch.metrics["time/epoch_seconds"])
-        to_come = sum(epochs for number, epochs in planned.items() if number >= stage) - len(seconds[stage])
-        left = to_come * min(seconds[stage])  # a process's first epoch of a stage builds what the others run
-        write_progress(folder, RunProgress(stage, epoch.step, sum(planned.values()), epoch.metrics, left))
-        report(len(seconds[stage]), epoch.metrics, left)
+        remaining = sum(epochs for number, epochs in planned.items() if number >= stage) - len(seconds[stage])
+        seconds_left = remaining * min(seconds[stage])  # a process's first epoch of a stage builds its graph
+        write_progress(folder, RunProgress(stage, epoch.step, sum(planned.values()), epoch.metrics, seconds_left))
+        report(len(seconds[stage]), epoch.metrics, seconds_left)
 
     return on_epoch
-
-
-def _test_where_missing(config: Config, experiment_id: str, mark: str, described: Source) -> None:
-    """Test the saved model of a finished run that was not tested, as those of a search are not."""
-    run_id = untested(experiment_id, mark) if config.trainer.test else None
-    if run_id is None:
-        return
-    configure(config)
-    data = load(config, described)
-    tracker, model = finished_run(config, run_id)
-    test = evaluate(model, data.test, config)
-    tracker.log_test(test, data)
-    log.info("run %s: tested now, test/accuracy %.4f", run_id, test.accuracy)
 
 
 def _objective(config: Config, metrics: dict[str, float]) -> Objective:
