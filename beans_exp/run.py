@@ -13,11 +13,11 @@ from beans_exp.models.cost import model_metrics
 from beans_exp.run_folder import CHECKPOINT, RunProgress, lock, write_progress
 from beans_exp.schema import Config
 from beans_exp.tracking.outbox import finished_objective, send_queued
-from beans_exp.tracking.resume import reopenable, reopenable_offline
-from beans_exp.tracking.reuse import reusable, untested
+from beans_exp.tracking.resume import find_resumable, find_resumable_offline
+from beans_exp.tracking.reuse import find_untested, reusable_metrics
 from beans_exp.tracking.store import open_unless_unreachable
 from beans_exp.tracking.system import peak_memory_mb, reset_peak_memory
-from beans_exp.tracking.tracker import Tracker, finished_run, track
+from beans_exp.tracking.tracker import Tracker, open_finished_run, track
 from beans_exp.training.checkpoint import Checkpoints
 from beans_exp.training.evaluation import evaluate, generalization
 from beans_exp.training.history import Epoch
@@ -46,12 +46,12 @@ class RunRequest:
 def run(config: Config, overrides: Sequence[str] = (), folder: Path = Path("outputs")) -> Objective:
     """Train, test and save `config`; return its objective (a list if several are named).
 
-    A finished run with the same fingerprint is reused unless `if_exists=rerun`; a killed one resumes from its checkpoint
-    in `folder`. Raises BeansExpError for bad data, an unusable store, a diverged loss and a pruned trial.
+    A finished run with the same fingerprint is reused unless `if_exists=rerun`; a killed one resumes from its
+    checkpoint in `folder`. Raises BeansExpError for bad data, an unusable store, a diverged loss and a pruned trial.
     """
     described = source(config.data)
-    store_was_reachable = config.sweep.id is not None  # when the sweep began
-    experiment_id = open_unless_unreachable(config.tracking, may_be_away=config.tracking.offline or store_was_reachable)
+    may_be_unreachable = config.tracking.offline or config.sweep.id is not None  # a sweep found it reachable
+    experiment_id = open_unless_unreachable(config.tracking, may_be_unreachable=may_be_unreachable)
     request = RunRequest(config, overrides, folder, described, fingerprint(config, described), experiment_id)
     with lock(folder) as waited:
         if waited:
@@ -70,7 +70,7 @@ def _finished_objective(request: RunRequest) -> Objective | None:
     """The objective of a finished run with the same fingerprint, None without one."""
     if request.experiment_id is None:
         return finished_objective(request.folder, request.fingerprint)
-    metrics = reusable(request.experiment_id, request.config, request.fingerprint)
+    metrics = reusable_metrics(request.experiment_id, request.config, request.fingerprint)
     return _objective(request.config, metrics) if metrics else None
 
 
@@ -79,12 +79,12 @@ def _test_finished_run(request: RunRequest) -> None:
     config = request.config
     if request.experiment_id is None or not config.trainer.test:
         return
-    run_id = untested(request.experiment_id, request.fingerprint)
+    run_id = find_untested(request.experiment_id, request.fingerprint)
     if run_id is None:
         return
     configure(config)
     data = load(config, request.source)
-    tracker, model = finished_run(config, run_id)
+    tracker, model = open_finished_run(config, run_id)
     test = evaluate(model, data.test, config)
     tracker.log_test(test, data)
     log.info("tested the finished run %s: test/accuracy %.4f", run_id, test.accuracy)
@@ -95,20 +95,20 @@ def _train(request: RunRequest) -> Objective:
     config, folder = request.config, request.folder
     reset_peak_memory()
     checkpoints = Checkpoints.read(folder / CHECKPOINT, request.fingerprint)
-    reopened = (
-        reopenable(request.experiment_id, config, request.fingerprint, checkpoints)
+    resumed = (
+        find_resumable(request.experiment_id, config, request.fingerprint, checkpoints)
         if request.experiment_id is not None
-        else reopenable_offline(folder, request.fingerprint, checkpoints)
+        else find_resumable_offline(folder, request.fingerprint, checkpoints)
     )
     with (
         checkpoints.removed_unless_killed(),
-        track(config, request.experiment_id, request.fingerprint, folder, reopened) as tracker,
+        track(config, request.experiment_id, request.fingerprint, folder, resumed) as tracker,
     ):
-        checkpoints.begin(tracker.run_id, after_save=tracker.send)
+        checkpoints.begin(tracker.run_id, after_save=tracker.flush)
         configure(config)
         data = load(config, request.source)
         model = build_model(config, len(data.classes))
-        tracker.describe(data, model, request.overrides)
+        tracker.log_description(data, model, request.overrides)
         history = train(model, data, config, _epoch_callback(config, tracker, folder), checkpoints)
         summary = history.summary() | generalization(model, data, config, history) | model_metrics(model)
         if config.trainer.test:
@@ -129,7 +129,7 @@ def _epoch_callback(config: Config, tracker: Tracker, folder: Path) -> Callable[
     seconds: dict[int, list[float]] = {number: [] for number in planned}
 
     def on_epoch(epoch: Epoch) -> None:
-        tracker.hear(epoch)
+        tracker.add_epoch(epoch)
         stage = int(epoch.metrics["stage"])
         seconds[stage].append(epoch.metrics["time/epoch_seconds"])
         remaining = sum(epochs for number, epochs in planned.items() if number >= stage) - len(seconds[stage])

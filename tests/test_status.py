@@ -9,8 +9,8 @@ import pytest
 from beans_exp.processes import this_process
 from beans_exp.schema import TrackingConfig
 from beans_exp.status import main
-from beans_exp.tracking.parent_run import JOBS, STUDY, ParentRun, open_parent
-from beans_exp.tracking.resume import PROCESS
+from beans_exp.tracking import tags
+from beans_exp.tracking.parent_run import ParentRun, open_parent
 from beans_exp.tracking.store import open_store, store_uri
 
 FAR = "far-host/boot/1/2/3"
@@ -29,10 +29,10 @@ def parent() -> ParentRun:
 
 
 def _child(parent: ParentRun, status: str, ended: str, process: str, epochs: int) -> None:
-    tags = {"beans.sweep": parent.sweep_id, PROCESS: process, "mlflow.parentRunId": parent.run_id}
-    tags |= {"beans.status": status} if status else {}
+    known = {tags.SWEEP: parent.sweep_id, tags.PROCESS: process, tags.PARENT_RUN: parent.run_id}
+    known |= {tags.STATUS: status} if status else {}
     assert parent.experiment_id is not None
-    run_id = parent.client.create_run(parent.experiment_id, tags=tags, run_name=f"job-{status or 'open'}").info.run_id
+    run_id = parent.client.create_run(parent.experiment_id, tags=known, run_name=f"job-{status or 'open'}").info.run_id
     params = {"trainer.epochs": 4, "finetune.blocks": 2, "finetune.epochs": 2, "objective.name": "val/accuracy"}
     for key, value in params.items():
         parent.client.log_param(run_id, key, value)
@@ -44,7 +44,7 @@ def _child(parent: ParentRun, status: str, ended: str, process: str, epochs: int
 
 
 def test_jobs_are_shown_by_their_state(parent: ParentRun, capsys: pytest.CaptureFixture[str]) -> None:
-    parent.announce(JOBS, "6")
+    parent.set_tag(tags.JOBS, "6")
     main(["--json"])
     found = json.loads(capsys.readouterr().out)
     assert found["counts"] == {"finished": 1, "pruned": 1, "running": 1, "died": 1, "to come": 2}
@@ -62,7 +62,7 @@ def test_trials_are_shown_from_the_study(parent: ParentRun, capsys: pytest.Captu
     study.tell(study.ask(), 0.5)
     study.tell(study.ask(), state=optuna.trial.TrialState.PRUNED)
     study.ask()
-    parent.announce(STUDY, json.dumps({"storage": url, "name": "search", "wanted": 12}))
+    parent.set_tag(tags.STUDY, json.dumps({"storage": url, "name": "search", "wanted": 12}))
     main([])
     shown = capsys.readouterr().out
     assert "study search, 12 trials wanted: 1 complete, 1 pruned, 1 running" in shown and "pruned: 1" in shown
@@ -70,7 +70,7 @@ def test_trials_are_shown_from_the_study(parent: ParentRun, capsys: pytest.Captu
 
 def test_a_study_that_cannot_be_read_here_is_said(parent: ParentRun, capsys: pytest.CaptureFixture[str]) -> None:
     known = {"storage": f"sqlite:///{Path('elsewhere.db').resolve()}", "name": "search", "wanted": 12}
-    parent.announce(STUDY, json.dumps(known))
+    parent.set_tag(tags.STUDY, json.dumps(known))
     main([])
     shown = capsys.readouterr().out
     assert "the study cannot be read here" in shown and "1 finished" in shown
@@ -78,7 +78,7 @@ def test_a_study_that_cannot_be_read_here_is_said(parent: ParentRun, capsys: pyt
 
 def test_a_sweep_whose_process_has_died_is_not_watched(parent: ParentRun, capsys: pytest.CaptureFixture[str]) -> None:
     dead = f"{this_process().rsplit('/', 2)[0]}/1/2.00"
-    parent.announce(PROCESS, dead)
+    parent.set_tag(tags.PROCESS, dead)
     main(["--watch", "60", "--json"])
     assert json.loads(capsys.readouterr().out)["state"] == "died"
 

@@ -14,6 +14,7 @@ from beans_exp.fingerprint import HASHED_DEFAULTS
 from beans_exp.report.predictions import Tested, reduce
 from beans_exp.report.statistics import Results
 from beans_exp.schema import Config
+from beans_exp.tracking import tags
 from beans_exp.tracking.params import as_text, flat_params
 from beans_exp.tracking.reader import Reader, Record
 
@@ -228,7 +229,7 @@ def _done(reader: Reader, record: Record) -> tuple[FinishedRun | None, str | Non
         curve=curve,
         tested=tested,
         has_model=record.has_model,
-        threads=record.tags.get("beans.threads", ""),
+        threads=record.tags.get(tags.THREADS, ""),
     ), problem
 
 
@@ -255,8 +256,8 @@ def deciding(record: Record) -> dict[str, str]:
     values["reg.augment"] = yaml.safe_dump(
         sorted(yaml.safe_load(values["reg.augment"])), default_flow_style=True
     ).strip()
-    if record.tags.get("beans.precision"):
-        values["trainer.precision"] = record.tags["beans.precision"]
+    if record.tags.get(tags.PRECISION):
+        values["trainer.precision"] = record.tags[tags.PRECISION]
     return values
 
 

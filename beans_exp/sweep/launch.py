@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 from beans_exp.sweep.plan import Plan, PlannedJob
 from beans_exp.sweep.results import print_results
 from beans_exp.sweep.sweep_jobs import INTERRUPTED, OpenSweep, close_left_open, open_sweep, silence
-from beans_exp.tracking.parent_run import FINISHED, JOBS
+from beans_exp.tracking import tags
+from beans_exp.tracking.parent_run import FINISHED
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ def launch(plan: Plan, launcher: Launcher, config: DictConfig) -> tuple[Sequence
     Raises StoreError for a store that cannot be used.
     """
     place = open_sweep(config, plan.tracking, plan.id)
-    place.parent.announce(JOBS, str(len(plan.jobs)))
+    place.parent.set_tag(tags.JOBS, str(len(plan.jobs)))
     silence(launcher)
     jobs = [_job_words(plan, job, place) for job in plan.jobs]
     returns: Sequence[JobReturn] = []

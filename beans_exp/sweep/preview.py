@@ -17,7 +17,7 @@ from beans_exp.run_folder import CHECKPOINT
 from beans_exp.schema import ConfirmConfig
 from beans_exp.sweep.plan import Plan, PlannedJob
 from beans_exp.terminal import duration
-from beans_exp.tracking.reuse import reusable, usual_seconds
+from beans_exp.tracking.reuse import reusable_metrics, typical_seconds
 from beans_exp.tracking.store import find_experiment, store_uri
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ def _stands_for(job: PlannedJob) -> str:
 def _forecast(job: PlannedJob, experiment_id: str | None, folder: Path) -> tuple[str, float | None]:
     if experiment_id is None:
         return "trained", None
-    if job.config.if_exists == "reuse" and reusable(experiment_id, job.config, job.fingerprint, quiet=True):
+    if job.config.if_exists == "reuse" and reusable_metrics(experiment_id, job.config, job.fingerprint, quiet=True):
         return "reused", 0.0
-    usual = usual_seconds(experiment_id, job.config)
+    usual = typical_seconds(experiment_id, job.config)
     return ("gone on with" if (folder / job.fingerprint / CHECKPOINT).is_file() else "trained"), usual
 
 

@@ -44,8 +44,7 @@ from beans_exp.sweep.point import Point
 from beans_exp.sweep.preview import print_search_preview
 from beans_exp.sweep.summary import summarize
 from beans_exp.sweep.sweep_jobs import SweepJobs, default_storage, open_jobs, values_of
-from beans_exp.tracking.parent_run import STUDY
-from beans_exp.tracking.resume import CAUSE
+from beans_exp.tracking import tags
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +108,7 @@ def run_search(
             open_jobs(launcher, config, tracking, sweep_id, options.n_jobs) as jobs,
         ):
             known = {"storage": url, "name": name, "wanted": options.n_trials}
-            jobs.place.parent.announce(STUDY, json.dumps(known))
+            jobs.place.parent.set_tag(tags.STUDY, json.dumps(known))
             ok = _Loop(options, composer, study, jobs, tunes).run()
             with one_at_a_time(study):
                 found = confirm(study.counted, composer, jobs, first.config.objective) if ok else None
@@ -255,7 +254,7 @@ class _Loop:
     def _failed(self) -> list[FrozenTrial]:
         """The trials that failed by themselves; what killed a sweep's process says nothing of its trials."""
         found = [trial for trial in self.study.counted if trial.state == TrialState.FAIL]
-        return [trial for trial in found if CAUSE in trial.user_attrs]
+        return [trial for trial in found if tags.CAUSE in trial.user_attrs]
 
     @property
     def _too_many_failed(self) -> bool:
@@ -264,7 +263,7 @@ class _Loop:
     def _judged(self) -> bool:
         if self._too_many_failed:
             rate = self.options.max_failure_rate
-            causes = {str(trial.user_attrs[CAUSE]) for trial in self._failed}
+            causes = {str(trial.user_attrs[tags.CAUSE]) for trial in self._failed}
             print(f"the search failed: {len(self._failed)} trials did, hydra.sweeper.max_failure_rate={rate:g}")
             print("\n".join(f"  {cause}" for cause in sorted(causes)))
             return False
@@ -358,6 +357,6 @@ class _Loop:
         print(f"trial {trial.number}: {shown}{f' ({origin})' if origin else ''}  {' '.join(space.words(trial.params))}")
 
     def _fail(self, trial: Trial, cause: str) -> None:
-        trial.set_user_attr(CAUSE, cause[:500])
+        trial.set_user_attr(tags.CAUSE, cause[:500])
         self.study.tell(trial, None, TrialState.FAIL)
         print(f"trial {trial.number} failed: {cause}  {' '.join(space.words(trial.params))}")

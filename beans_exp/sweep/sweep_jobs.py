@@ -22,7 +22,7 @@ from beans_exp.sweep.point import Point
 from beans_exp.tracking.outbox import send_queued
 from beans_exp.tracking.parent_run import ParentRun, open_parent
 from beans_exp.tracking.resume import close_dead_runs
-from beans_exp.tracking.reuse import reusable
+from beans_exp.tracking.reuse import reusable_metrics
 from beans_exp.tracking.store import MLRUNS, open_unless_unreachable, store_uri, ui_hint
 
 INTERRUPTED = JobError("killed", "the sweep was interrupted")
@@ -65,7 +65,7 @@ def open_sweep(config: DictConfig, tracking: TrackingConfig, sweep_id: str) -> O
     """
     folder = _sweep_folder(config, sweep_id)
     uri = store_uri(tracking)
-    experiment_id = open_unless_unreachable(tracking, may_be_away=tracking.offline)
+    experiment_id = open_unless_unreachable(tracking, may_be_unreachable=tracking.offline)
     name = " ".join(user_overrides(config.hydra.overrides.task))[:250]
     with FileLock(folder / ".lock"):
         if experiment_id is not None:
@@ -135,9 +135,9 @@ class SweepJobs:
 
     def finished(self, point: Point) -> list[float] | None:
         """Return the objective of a finished run that is the same as `point`, which then counts as one of ours."""
-        if point.config.if_exists != "reuse" or self.place.experiment_id is None or not self.place.parent.is_there:
+        if point.config.if_exists != "reuse" or self.place.experiment_id is None or not self.place.parent.is_reachable:
             return None
-        metrics = reusable(self.place.experiment_id, point.config, point.fingerprint)
+        metrics = reusable_metrics(self.place.experiment_id, point.config, point.fingerprint)
         if metrics is None:
             return None
         self.completed[point.fingerprint] = True

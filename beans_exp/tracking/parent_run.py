@@ -55,7 +55,7 @@ class ParentRun:
     """Milliseconds since the epoch."""
 
     @property
-    def is_there(self) -> bool:
+    def is_reachable(self) -> bool:
         """Whether the store can be read now."""
         return self.experiment_id is not None and answers(self.uri)
 
@@ -65,15 +65,15 @@ class ParentRun:
         `completed` says which jobs returned a result, None for one that was not started; empty after an interrupt.
         """
         ended: list[bool | None] = [*completed] or [None] * len(fingerprints)
-        is_there = self.is_there  # asked once for all
-        return [self._outcome(mark, done, is_there) for mark, done in zip(fingerprints, ended, strict=True)]
+        reachable = self.is_reachable  # asked once for all
+        return [self._outcome(mark, done, reachable) for mark, done in zip(fingerprints, ended, strict=True)]
 
     def outcome(self, fingerprint: str, completed: bool | None) -> Outcome:
         """Return what became of the job with `fingerprint`, which returned a result, or not, or was not started."""
-        return self._outcome(fingerprint, completed, self.is_there)
+        return self._outcome(fingerprint, completed, self.is_reachable)
 
-    def _outcome(self, fingerprint: str, completed: bool | None, is_there: bool) -> Outcome:
-        if not is_there:
+    def _outcome(self, fingerprint: str, completed: bool | None, reachable: bool) -> Outcome:
+        if not reachable:
             status = FINISHED if completed else NOT_RUN if completed is None else "failed"
             return Outcome(fingerprint, status, trained=True)
         found = self._runs(fingerprint)
@@ -104,7 +104,7 @@ class ParentRun:
 
         With `if_dead` only where its process is known to have ended: another machine's may go on.
         """
-        for run in self._runs(fingerprint) if self.is_there else ():
+        for run in self._runs(fingerprint) if self.is_reachable else ():
             if run.data.tags.get("beans.sweep") != self.sweep_id:
                 continue
             is_open = run.info.status == "RUNNING" and (not if_dead or is_dead(run.data.tags.get(PROCESS, "")))
@@ -123,7 +123,7 @@ class ParentRun:
         self.post.send("end", {"status": ended, "time": int(1000 * time.time())})
         self.post.close()
 
-    def announce(self, tag: str, value: str) -> None:
+    def set_tag(self, tag: str, value: str) -> None:
         """Say what is to come, for whoever watches the sweep."""
         self.post.send("tags", {tag: value})
 
@@ -137,7 +137,7 @@ class ParentRun:
 
     def log_metric(self, name: str, value: float) -> None:
         """Log a figure of the sweep as a whole, once."""
-        if not (self.run_id and self.is_there and name in self.client.get_run(self.run_id).data.metrics):
+        if not (self.run_id and self.is_reachable and name in self.client.get_run(self.run_id).data.metrics):
             self.post.send("metrics", {"points": [[name, value, int(1000 * time.time()), 0]]})
 
 

@@ -27,7 +27,7 @@ EPOCH_MARK = "train/loss"
 
 
 @dataclass(frozen=True)
-class Reopened:
+class ResumedRun:
     """A run that is gone on with, and the (metric, step) pairs that it has."""
 
     run_id: str
@@ -64,7 +64,7 @@ def clear_cause(client: mlflow.MlflowClient, run_id: str) -> None:
         get_artifact_repository(run.info.artifact_uri).delete_artifacts(TRACEBACK)
 
 
-def reopenable(experiment_id: str, config: Config, fingerprint: str, checkpoints: Checkpoints) -> Reopened | None:
+def find_resumable(experiment_id: str, config: Config, fingerprint: str, checkpoints: Checkpoints) -> ResumedRun | None:
     """Return the killed run that `checkpoints` belong to, or one of the same sweep that has no epoch; else None.
 
     A run with epochs that no checkpoint covers stays as it is: MLflow cannot take a step back. The state in
@@ -81,18 +81,18 @@ def reopenable(experiment_id: str, config: Config, fingerprint: str, checkpoints
                 checkpoints.take()
             log.info("run %s was killed: it goes on from epoch %d", run.info.run_id, covered)
             described = DESCRIBED in {item.path for item in client.list_artifacts(run.info.run_id)}
-            return Reopened(run.info.run_id, logged, described)
+            return ResumedRun(run.info.run_id, logged, described)
     if checkpoints.take():
         log.warning("the checkpoint %s belongs to no run that can go on: training starts anew", checkpoints.file)
     return None
 
 
-def reopenable_offline(folder: Path, fingerprint: str, checkpoints: Checkpoints) -> Reopened | None:
+def find_resumable_offline(folder: Path, fingerprint: str, checkpoints: Checkpoints) -> ResumedRun | None:
     """Return the run that `checkpoints` belong to by the letters it left in `folder`, while its server is away."""
     letters = find_queue(folder, fingerprint, checkpoints.run_id) if checkpoints.state else None
     if letters is not None:
         described = letters.content_of("params") is not None
-        return Reopened(checkpoints.run_id, letters.logged, described)
+        return ResumedRun(checkpoints.run_id, letters.logged, described)
     checkpoints.take()
     return None
 

@@ -28,7 +28,9 @@ COSTLY = (
 """The parameters that a run's time hangs on."""
 
 
-def reusable(experiment_id: str, config: Config, fingerprint: str, *, quiet: bool = False) -> dict[str, float] | None:
+def reusable_metrics(
+    experiment_id: str, config: Config, fingerprint: str, *, quiet: bool = False
+) -> dict[str, float] | None:
     """Return the objective's metrics of a finished run that is the same as `config`; None where there is none.
 
     A run that lacks its test figures or its model, and is asked for them, is not the same.
@@ -43,7 +45,7 @@ def reusable(experiment_id: str, config: Config, fingerprint: str, *, quiet: boo
     return None
 
 
-def usual_seconds(experiment_id: str, config: Config) -> float | None:
+def typical_seconds(experiment_id: str, config: Config) -> float | None:
     """Return the median time of the last finished runs that cost the same as `config`; None where there is none."""
     params = flat_params(config)
     same = " and ".join(f"params.`{key}` = '{params[key]}'" for key in COSTLY)
@@ -52,7 +54,7 @@ def usual_seconds(experiment_id: str, config: Config) -> float | None:
     return median(seconds) if seconds else None
 
 
-def untested(experiment_id: str, fingerprint: str) -> str | None:
+def find_untested(experiment_id: str, fingerprint: str) -> str | None:
     """Return the newest finished run with `fingerprint` that has a model; None where it, or a newer one, was tested."""
     for run in _finished(mlflow.MlflowClient(), experiment_id, f"tags.`beans.fingerprint` = '{fingerprint}'"):
         if "test/accuracy" in run.data.metrics:

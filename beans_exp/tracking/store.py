@@ -66,7 +66,7 @@ def open_store(uri: str, experiment: str) -> str:
     return _experiment_id(uri, experiment, None)
 
 
-def open_unless_unreachable(tracking: TrackingConfig, *, may_be_away: bool) -> str | None:
+def open_unless_unreachable(tracking: TrackingConfig, *, may_be_unreachable: bool) -> str | None:
     """Return the id of the experiment; None, with a warning, where its server is away and that is allowed.
 
     Raises what `open_store` does.
@@ -74,7 +74,7 @@ def open_unless_unreachable(tracking: TrackingConfig, *, may_be_away: bool) -> s
     try:
         return open_store(store_uri(tracking), tracking.experiment)
     except ServerUnreachableError as error:
-        if not may_be_away:
+        if not may_be_unreachable:
             raise
         log.warning("%s; what is logged is kept on disk until then", str(error).partition(". ")[0])
         return None

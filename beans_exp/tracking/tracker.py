@@ -32,7 +32,7 @@ from beans_exp.tracking.model import save_model
 from beans_exp.tracking.outbox import PARENT, DirectSink, Outbox, Sink, find_queue, new_queue, open_sink, write_text
 from beans_exp.tracking.params import config_yaml, flat_params
 from beans_exp.tracking.registry import model_of_run
-from beans_exp.tracking.resume import CAUSE, DESCRIBED, PROCESS, TRACEBACK, Reopened, clear_cause
+from beans_exp.tracking.resume import CAUSE, DESCRIBED, PROCESS, TRACEBACK, ResumedRun, clear_cause
 from beans_exp.tracking.store import store_uri
 from beans_exp.training.evaluation import Evaluation
 from beans_exp.training.history import Epoch, History
@@ -43,16 +43,16 @@ log = logging.getLogger(__name__)
 class Tracker:
     """Writes to one MLflow run, through `post`; what the run has already is not written twice."""
 
-    def __init__(self, config: Config, post: Sink, run_id: str, reopened: Reopened | None = None) -> None:
+    def __init__(self, config: Config, post: Sink, run_id: str, resumed: ResumedRun | None = None) -> None:
         self.config = config
         self.post = post
         self.run_id = run_id
-        self.logged = reopened.logged if reopened else set()
-        self.described = reopened is not None and reopened.described
+        self.logged = resumed.logged if resumed else set()
+        self.described = resumed is not None and resumed.described
         self.pending: list[Epoch] = []
         self.objective: float | list[float] | None = None
 
-    def describe(self, data: Data, model: keras.Model, overrides: Sequence[str]) -> None:
+    def log_description(self, data: Data, model: keras.Model, overrides: Sequence[str]) -> None:
         """Log what the run is: its parameters, its configuration, its model and its data."""
         if self.described:
             return
@@ -66,11 +66,11 @@ class Tracker:
         self.post.send("data", described.to_dictionary())
         self._text(config_yaml(self.config), DESCRIBED)
 
-    def hear(self, epoch: Epoch) -> None:
+    def add_epoch(self, epoch: Epoch) -> None:
         """Take note of `epoch`; it is sent when a checkpoint or the end covers it: MLflow cannot take it back."""
         self.pending.append(epoch)
 
-    def send(self) -> None:
+    def flush(self) -> None:
         """Log the epochs that were heard of, each in one batch."""
         heads = {epoch.head_run for epoch in self.pending} - {""}
         if heads:
@@ -81,7 +81,7 @@ class Tracker:
 
     def log_summary(self, history: History, summary: dict[str, float]) -> None:
         """Log the figures of the whole run, and the curves of its epochs; say the figures that matter most."""
-        self.send()
+        self.flush()
         self._log(summary, 0)
         figures_said = history.selected.metrics | summary
         names = [name for name in ("train/accuracy", "val/accuracy", "test/accuracy") if name in figures_said]
@@ -133,7 +133,7 @@ class Tracker:
         self.logged |= {(name, step) for name in metrics}
 
 
-def finished_run(config: Config, run_id: str) -> tuple[Tracker, keras.Model]:
+def open_finished_run(config: Config, run_id: str) -> tuple[Tracker, keras.Model]:
     """Return what writes to a run that has ended, and the model that it saved."""
     client = mlflow.MlflowClient()
     return Tracker(config, DirectSink(client, run_id), run_id), model_of_run(client, run_id)
@@ -141,41 +141,41 @@ def finished_run(config: Config, run_id: str) -> tuple[Tracker, keras.Model]:
 
 @contextmanager
 def track(
-    config: Config, experiment_id: str | None, fingerprint: str, folder: Path, reopened: Reopened | None = None
+    config: Config, experiment_id: str | None, fingerprint: str, folder: Path, resumed: ResumedRun | None = None
 ) -> Iterator[Tracker]:
-    """Open a run for `config`, or `reopened` again, and end it by what happens inside the block.
+    """Open a run for `config`, or `resumed` again, and end it by what happens inside the block.
 
     Without an `experiment_id` the server is away: what the run logs is kept in `folder`. `beans.status` becomes
     `finished`, `failed`, `oom`, `diverged`, `pruned` or `killed`; a cause is kept with its traceback. No run stays
     RUNNING. Epochs that no checkpoint covers are sent unless the run is one to go on with.
     """
-    post, run_id = _open(config, experiment_id, fingerprint, folder, reopened)
-    tracker = Tracker(config, post, run_id, reopened)
+    post, run_id = _open(config, experiment_id, fingerprint, folder, resumed)
+    tracker = Tracker(config, post, run_id, resumed)
     try:
         yield tracker
     except BaseException as error:
         status, mlflow_status = _outcome(error)
         if status != "killed":
-            tracker.send()
+            tracker.flush()
         tracker.end(status, mlflow_status, error)
         raise
     tracker.end("finished", "FINISHED", None)
 
 
 def _open(
-    config: Config, experiment_id: str | None, fingerprint: str, folder: Path, reopened: Reopened | None
+    config: Config, experiment_id: str | None, fingerprint: str, folder: Path, resumed: ResumedRun | None
 ) -> tuple[Sink, str]:
     """Where the run's letters go, and its id; a run is made in a store that is there."""
     tags, name = _tags(config, fingerprint), config.run_name or default_name(config)
     uri, experiment = store_uri(config.tracking), config.tracking.experiment
     if experiment_id is None:
-        again = find_queue(folder, fingerprint, reopened.run_id) if reopened else None
+        again = find_queue(folder, fingerprint, resumed.run_id) if resumed else None
         new = {"name": name, "tags": resolve_tags(tags), "started": _now()}
         letters = again or new_queue(folder, uri, experiment, fingerprint, None, new)
         return Outbox(letters), letters.address.run_id or letters.address.id
     client = mlflow.MlflowClient(uri)
-    if reopened:
-        run_id = reopened.run_id
+    if resumed:
+        run_id = resumed.run_id
         client.update_run(run_id, status="RUNNING")
         clear_cause(client, run_id)
         client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])

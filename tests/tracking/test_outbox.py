@@ -65,14 +65,14 @@ def _require_whole(server: Restartable, experiment: str) -> Run:
 
 def _at_epoch(monkeypatch: pytest.MonkeyPatch, events: dict[int, Callable[[], None]]) -> None:
     """Call what `events` says when an epoch has ended."""
-    hear = Tracker.hear
+    hear = Tracker.add_epoch
 
     def heard(self: Tracker, epoch: Epoch) -> None:
         hear(self, epoch)
-        self.send()
+        self.flush()
         events.get(epoch.step, lambda: None)()
 
-    monkeypatch.setattr(Tracker, "hear", heard)
+    monkeypatch.setattr(Tracker, "add_epoch", heard)
 
 
 def test_a_run_whose_server_goes_away_is_whole_after_sync(
