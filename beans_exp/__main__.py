@@ -1,4 +1,4 @@
-"""The entry point: Hydra composes `conf/`, the result becomes a typed `Config`, and that is run."""
+"""The entry point: Hydra composes `conf/` into a typed `Config`, which is run once or as a sweep."""
 
 import logging
 import signal
@@ -30,7 +30,7 @@ quiet_libraries()
 @preloads("beans_exp.startup.job")
 def _run_composed(composed: DictConfig) -> float | list[float]:
     """Run one configuration and return its objective: a single run, or one job of a sweep."""
-    from beans_exp.startup.job import run  # once the configuration is known to be good
+    from beans_exp.startup.job import run  # only for a valid configuration
 
     overrides = user_overrides(list(HydraConfig.get().overrides.task))
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -44,12 +44,12 @@ def _run_composed(composed: DictConfig) -> float | list[float]:
 
 
 def _exit_on_signal(number: int, frame: FrameType | None) -> None:
-    """End as after an interrupt, so that a run that is open is closed as killed."""
+    """Exit as on Ctrl-C, so that the open run ends as killed."""
     sys.exit(128 + number)
 
 
 def main() -> None:
-    """Compose what the command line says, and run it."""
+    """Compose and run the configuration of the command line."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _exit_on_signal)
     with errors_as_messages():

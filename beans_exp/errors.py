@@ -1,8 +1,8 @@
-"""What goes wrong in a way the user can mend: shown as one message, without a traceback."""
+"""Errors the user can fix; printed as one line, without a traceback."""
 
 
 class BeansExpError(Exception):
-    """A problem with a message that names the key or file, the rule and the way out."""
+    """An error whose message names the key or file, the rule and the way out."""
 
 
 class ConfigError(BeansExpError):
@@ -10,7 +10,7 @@ class ConfigError(BeansExpError):
 
 
 class DataError(BeansExpError):
-    """A data set that is missing, damaged or incomplete."""
+    """A missing, damaged or incomplete data set."""
 
 
 class StoreError(BeansExpError):
@@ -18,7 +18,7 @@ class StoreError(BeansExpError):
 
 
 class ServerUnreachableError(StoreError):
-    """A tracking server that does not answer now."""
+    """A tracking server that is unreachable at the moment."""
 
 
 class DivergedError(BeansExpError):
@@ -26,8 +26,8 @@ class DivergedError(BeansExpError):
 
 
 class PrunedError(BeansExpError):
-    """A trial of a search that was stopped because others of its age do better."""
+    """A trial that was stopped because others at the same epoch do better."""
 
 
 class TooSlowError(PrunedError):
-    """A trial of a search that was stopped because its epochs take longer than a trial may, whatever its values."""
+    """A trial that was stopped because its epochs exceed `trial_seconds`, whatever its values."""

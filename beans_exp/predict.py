@@ -1,10 +1,10 @@
-"""What a run's model says of image files.
+"""Classify image files with the model of a run.
 
     python -m beans_exp.predict RUN_ID leaf.jpg photos/             # a table
     python -m beans_exp.predict RUN_ID photos/ --json | jq .class   # a JSON object a line
     python -m beans_exp.predict models:/beans_exp@champion leaf.jpg --gradcam heat
 
-The exit status is 0 only if every file was read; one that is not an image, or is damaged, is named on standard error.
+The exit status is 0 only if every file was read; files that are no images, or damaged, are named on standard error.
 """
 
 import argparse
@@ -15,10 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -28,29 +27,26 @@ from beans_exp.models.inference import Batch, batches, classifier, image_files, 
 from beans_exp.schema import TrackingConfig
 from beans_exp.startup.console import add_tracking_uri, errors_as_messages
 from beans_exp.startup.imports import no_collections, quiet_libraries, silent_stderr
+from beans_exp.terminal import open_console
 from beans_exp.tracking.store import connect, store_uri
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
 
-PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
-"""A file may be named like rich's markup."""
-WIDTH = 160
-"""Of a table that does not go to a terminal."""
 ALTERNATIVES = 2
-"""The classes that the table shows beside the predicted one; JSON has all."""
+"""How many classes the table shows after the predicted one; JSON has all."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one file."""
+    """The prediction for one file."""
 
     file: Path
     ranked: list[tuple[str, float]]
-    """Classes with their probabilities, the most probable first."""
+    """Classes with their probabilities, most probable first."""
     picture: Path | None
-    """Grad-CAM's heat on the image as the model saw it, a PNG file."""
+    """A PNG file of the resized image under its Grad-CAM heat map."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,23 +57,23 @@ def parser() -> argparse.ArgumentParser:
     )
     model = "a run's id or its beginning, models:/NAME@ALIAS,\nmodels:/NAME/VERSION, models:/m-ID or runs:/RUN_ID/model"
     made.add_argument("model", metavar="RUN_ID_OR_MODEL_URI", help=model)
-    made.add_argument("paths", metavar="IMAGE_OR_FOLDER", nargs="+", type=Path, help="of a folder every file below it")
-    made.add_argument("--json", action="store_true", help="print JSON Lines: an object a file, as soon as it is known")
+    made.add_argument("paths", metavar="IMAGE_OR_FOLDER", nargs="+", type=Path, help="of a folder, every file below it")
+    made.add_argument("--json", action="store_true", help="print JSON Lines: one object per file, without delay")
     made.add_argument(
-        "--gradcam", metavar="FOLDER", type=user_path, help="write a PNG an image: where the model looked"
+        "--gradcam", metavar="FOLDER", type=user_path, help="write one PNG per image: where the model looked"
     )
     add_tracking_uri(made)
     return made
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Do what the command line says; return the exit status."""
+    """Run the command line `words`; return the exit status."""
     arguments = parser().parse_intermixed_args(words)
     quiet_libraries()
     try:
         with errors_as_messages():
             return _run(arguments)
-    except BrokenPipeError:  # `| head` has read enough
+    except BrokenPipeError:  # such as `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -91,13 +87,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _loaded(name: str, store: str) -> "Iterator[tuple[keras.Model, tuple[str, ...]]]":
-    """The model that `name` means, and its classes."""
+    """The model named `name`, and its classes."""
     with ExitStack() as open_files:
         with no_collections():
             from beans_exp.tracking.registry import fetched, find_model, load
 
             found = open_files.enter_context(fetched(find_model(connect(store), name)))
-            with silent_stderr():  # TensorFlow is imported here, once everything is known to be there
+            with silent_stderr():  # TensorFlow is imported here, once the model is found
                 model = load(found)
         yield model, found.classes
 
@@ -105,7 +101,7 @@ def _loaded(name: str, store: str) -> "Iterator[tuple[keras.Model, tuple[str, ..
 def _show(
     model: "keras.Model", classes: Sequence[str], files: Sequence[Path], arguments: argparse.Namespace
 ) -> list[str]:
-    """Print what `model` says of `files`; return what is wrong with those that cannot be read."""
+    """Print the predictions for `files`; return the errors of those that cannot be read."""
     unread: list[str] = []
 
     def report(message: str) -> None:
@@ -126,9 +122,9 @@ def _show(
 def predict(
     model: "keras.Model", classes: Sequence[str], images: Iterable[Batch], pictures: Path | None = None
 ) -> Iterator[Prediction]:
-    """Yield what `model` says of each image of the batches, in their order.
+    """Yield the prediction for each image of the batches, in order.
 
-    `pictures` is the folder for Grad-CAM's pictures, `0001-<file>.png` and on.
+    `pictures` is the folder for Grad-CAM pictures, `0001-<file>.png` and so on.
     """
     probabilities = classifier(model)
     number = 0
@@ -154,44 +150,43 @@ def _make_folder(folder: Path | None) -> None:
         if folder:
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BeansExpError(f"--gradcam: the folder {folder} cannot be made ({error})") from error
+        raise BeansExpError(f"--gradcam: the folder {folder} cannot be created ({error})") from error
 
 
 def _bar(json_lines: bool) -> Progress:
-    """A bar on standard error, which leaves nothing behind; none where it would mix with what is printed."""
+    """A progress bar on standard error that disappears at the end; hidden where it would mix with the output."""
     hidden = not sys.stderr.isatty() or (json_lines and sys.stdout.isatty())
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True, **PLAIN)
-    return Progress(*columns, console=console, transient=True, disable=hidden, redirect_stdout=False)
+    return Progress(*columns, console=open_console(stderr=True), transient=True, disable=hidden, redirect_stdout=False)
 
 
 def _print_json(predictions: Iterable[Prediction]) -> None:
-    """Print an object a file: `file`, `class`, `probability`, `probabilities` by class, `gradcam` (a file or null)."""
+    """Print one object per file: `file`, `class`, `probability`, `probabilities` by class, `gradcam` (file or null)."""
     for prediction in predictions:
         name, probability = prediction.ranked[0]
-        said = {
+        shown = {
             "file": str(prediction.file),
             "class": name,
             "probability": probability,
             "probabilities": dict(prediction.ranked),
             "gradcam": str(prediction.picture) if prediction.picture else None,
         }
-        print(json.dumps(said), flush=True)
+        print(json.dumps(shown), flush=True)
 
 
 def _print_table(predictions: Sequence[Prediction]) -> None:
-    table = Table("image", "class", "probability", "then", box=SIMPLE_HEAD)
+    table = Table("image", "class", "probability", "next", box=SIMPLE_HEAD)
     table.columns[0].overflow = "fold"
     table.columns[2].justify = "right"
     for prediction in predictions:
         (name, probability), *others = prediction.ranked
-        then = ", ".join(f"{other} {value:.3f}" for other, value in others[:ALTERNATIVES])
-        table.add_row(_printable(prediction.file), name, f"{probability:.3f}", then)
-    Console(width=None if sys.stdout.isatty() else WIDTH, **PLAIN).print(table)
+        following = ", ".join(f"{other} {value:.3f}" for other, value in others[:ALTERNATIVES])
+        table.add_row(_printable(prediction.file), name, f"{probability:.3f}", following)
+    open_console().print(table)
 
 
 def _printable(file: Path) -> str:
-    """The name of `file`, bytes that are no text written as such."""
+    """The name of `file`; bytes that are not UTF-8 are shown escaped."""
     return str(file).encode(errors="backslashreplace").decode()
 
 

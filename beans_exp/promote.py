@@ -1,9 +1,9 @@
-"""Put the model of a run into MLflow's registry, under a name and an alias that other programs can rely on.
+"""Register the model of a run in MLflow, under a name and an alias that other programs can rely on.
 
     python -m beans_exp.promote RUN_ID                             # models:/beans_exp@champion
     python -m beans_exp.promote RUN_ID --name leaves --alias best  # models:/leaves@best
 
-The same run again makes no new version; another run takes the alias over.
+Promoting the same run again creates no new version; promoting another one moves the alias.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from beans_exp.startup.imports import quiet_libraries
 from beans_exp.tracking.store import connect, store_uri
 
 SERVE = "MLFLOW_TRACKING_URI={store} mlflow models serve --model-uri {model} --env-manager local --port {port}"
-"""The model in this environment; `mlflow models serve` finds the store by the variable alone."""
+"""Serve the model from this environment; `mlflow models serve` reads the store's address from the variable only."""
 PORT = 5001
-"""MLflow's page has 5000."""
+"""5000 is taken by the MLflow UI."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,14 +29,14 @@ def parser() -> argparse.ArgumentParser:
         "python -m beans_exp.promote", description=first, epilog=rest, formatter_class=argparse.RawTextHelpFormatter
     )
     made.add_argument("run", metavar="RUN_ID", help="a run's id or its beginning, or a model's URI")
-    made.add_argument("--name", default="beans_exp", help="in the registry (beans_exp)")
-    made.add_argument("--alias", default="champion", help="(champion)")
+    made.add_argument("--name", default="beans_exp", help="name in the registry (beans_exp)")
+    made.add_argument("--alias", default="champion", help="alias in the registry (champion)")
     add_tracking_uri(made)
     return made
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Do what the command line says; return the exit status."""
+    """Run the command line `words`; return the exit status."""
     arguments = parser().parse_args(words)
     quiet_libraries()
     with errors_as_messages():
@@ -45,9 +45,9 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def promote(run: str, name: str, alias: str, tracking_uri: str | None) -> str:
-    """Register the model of `run` as `name`, put `alias` on it, and return what to do with it, as text.
+    """Register the model of `run` as `name`, move `alias` to it, and return instructions for using it.
 
-    Raises BeansExpError where the run, its model or the store is missing, and for names that MLflow does not take.
+    Raises BeansExpError for a missing run, model or store, and for names that MLflow does not accept.
     """
     from beans_exp.tracking.registry import fetched, find_model, register
 
@@ -68,7 +68,7 @@ def _instructions(model: str, version: str, store: str, tracking_uri: str | None
             f"{model} is version {version}",
             f"classify: {shlex.join(classify + where)}",
             f"serve:    {serve}",
-            f"ask it:   POST http://127.0.0.1:{PORT}/invocations, JSON: "
+            f"query:    POST http://127.0.0.1:{PORT}/invocations, JSON: "
             f'{{"inputs": [images of {size} x {size} x 3 values in 0..255]}} -> {{"predictions": [logits]}}',
         ]
     )

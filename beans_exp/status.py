@@ -1,9 +1,8 @@
-"""`python -m beans_exp.status`: where a sweep stands, from anywhere that its MLflow store and its study can be read."""
+"""`python -m beans_exp.status`: the progress of a sweep, on any machine that can read its MLflow store and study."""
 
 import argparse
 import json
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from beans_exp.schema import TrackingConfig
 from beans_exp.startup.console import add_experiment, errors_as_messages
 from beans_exp.startup.imports import no_collections, quiet_libraries
+from beans_exp.terminal import duration, open_console
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trials:
-    """A search's study: the numbers of its trials by their state, and how many it is to have."""
+    """The trials of a search: their numbers by state, and how many are planned."""
 
     study: str
     wanted: int
@@ -32,21 +32,21 @@ class Trials:
 
 @dataclass(frozen=True)
 class Status:
-    """Where a sweep stands."""
+    """The progress of a sweep."""
 
     sweep: str
     name: str
     state: str
     counts: dict[str, int]
-    """Jobs by their state."""
+    """Number of jobs by state."""
     jobs: list["JobStatus"]
     trials: Trials | None = None
     problem: str | None = None
-    """Why the study cannot be read, where it cannot."""
+    """Why the study cannot be read, if it cannot."""
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Show the sweep that the command line names, once or again and again."""
+    """Show the sweep on the command line, once or repeatedly."""
     wanted = _parser().parse_args(words)
     quiet_libraries()
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -56,26 +56,24 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "python -m beans_exp.status", description="Where a sweep stands: its jobs, its trials."
+        "python -m beans_exp.status", description="Show the progress of a sweep: its jobs and trials."
     )
     add_experiment(parser)
-    parser.add_argument("--sweep", help="its parent run's id, or its own (eight signs do); default: the last one")
-    parser.add_argument("--watch", type=float, metavar="SECONDS", help="look again so often, until the sweep has ended")
-    parser.add_argument("--json", action="store_true", help="for programs: one line a look")
+    parser.add_argument("--sweep", help="id of the sweep or its parent run, or its first 8 characters (the last sweep)")
+    parser.add_argument("--watch", type=float, metavar="SECONDS", help="refresh at this interval until the sweep ends")
+    parser.add_argument("--json", action="store_true", help="for programs: one line per refresh")
     return parser
 
 
 def _show(words: argparse.Namespace) -> None:
     with no_collections():
-        from rich.console import Console
-
         from beans_exp.tracking.reader import open_reader
         from beans_exp.tracking.store import store_uri
 
     reader = open_reader(store_uri(TrackingConfig(uri=words.tracking_uri)), words.experiment)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    console = open_console()
     while True:
-        status = look(reader, reader.sweep(words.sweep) if words.sweep else reader.last_sweep())
+        status = read_status(reader, reader.sweep(words.sweep) if words.sweep else reader.last_sweep())
         if words.json:
             print(json.dumps(asdict(status)), flush=True)
         else:
@@ -85,23 +83,21 @@ def _show(words: argparse.Namespace) -> None:
         time.sleep(words.watch)
 
 
-def look(reader: "Reader", sweep: "Sweep") -> Status:
-    """Return where `sweep` stands now."""
+def read_status(reader: "Reader", sweep: "Sweep") -> Status:
+    """Return the current progress of `sweep`."""
     with no_collections():
         from beans_exp.tracking.job_status import job_statuses
 
     jobs = job_statuses(reader, sweep)
     counts = Counter(job.state for job in jobs)
     if sweep.wanted and sweep.state == "running":
-        counts["to come"] = max(0, sweep.wanted - len(jobs))
+        counts["remaining"] = max(0, sweep.wanted - len(jobs))
     trials, problem = None, None
     if sweep.study:
         try:
             trials = _trials(**sweep.study)
-        except Exception as error:  # whatever its storage's driver raises: the jobs are worth showing
-            problem = (
-                f"the study cannot be read here ({type(error).__name__}: {str(error).strip().splitlines()[0][:200]})"
-            )
+        except Exception as error:  # any storage driver's error: the jobs are still worth showing
+            problem = f"cannot read the study from this machine ({type(error).__name__}: {str(error).strip().splitlines()[0][:200]})"
     return Status(sweep.id, sweep.name, sweep.state, {key: n for key, n in counts.items() if n}, jobs, trials, problem)
 
 
@@ -120,15 +116,15 @@ def _trials(storage: str, name: str, wanted: int) -> Trials:
 
 
 def table(status: Status) -> "RenderableType":
-    """Return what a reader sees: the counts, the trials, and a line for each job."""
+    """Return the counts, the trials, and a table with a row per job."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Group
     from rich.table import Table
 
-    lines = [f"{status.name}\nsweep {status.sweep}, {status.state}: {_listed(status.counts) or 'no job yet'}"]
+    lines = [f"{status.name}\nsweep {status.sweep}, {status.state}: {_listed(status.counts) or 'no jobs yet'}"]
     if status.trials:
         states = {state: len(numbers) for state, numbers in status.trials.numbers.items()}
-        lines.append(f"study {status.trials.study}, {status.trials.wanted} trials wanted: {_listed(states)}")
+        lines.append(f"study {status.trials.study}, {status.trials.wanted} trials planned: {_listed(states)}")
         if pruned := status.trials.numbers.get("pruned"):
             lines.append(f"pruned: {', '.join(map(str, pruned))}")
     if status.problem:
@@ -137,7 +133,7 @@ def table(status: Status) -> "RenderableType":
     for job in status.jobs:
         epoch = f"{job.epoch}/{job.epochs}" if job.epoch else ""
         objective = ", ".join(f"{name} {value:.4f}" for name, value in job.objective.items())
-        left = "" if job.seconds_left is None else f"{job.seconds_left / 60:.0f} min"
+        left = "" if job.seconds_left is None else duration(job.seconds_left)
         jobs.add_row(job.name, job.state, job.host, str(job.stage or ""), epoch, objective, left, job.run_id[:8])
     return Group("\n".join(lines), jobs) if status.jobs else "\n".join(lines)
 

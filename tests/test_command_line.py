@@ -1,4 +1,4 @@
-"""What a user sees before anything is trained: help, composition and messages, without TensorFlow."""
+"""Help, composition and errors before anything is trained, without TensorFlow."""
 
 import subprocess
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def _left_by(folder: Path) -> Iterator[str]:
     return (item.name for item in folder.iterdir() if item.name not in ("poison", "cache"))
 
 
-def test_help_shows_every_option_with_a_line(program: Program, without_tensorflow: dict[str, str]) -> None:
+def test_help_describes_every_option(program: Program, without_tensorflow: dict[str, str]) -> None:
     printed = program("--help", env=without_tensorflow)
     assert printed.returncode == 0, printed.stderr
     for file in CONF.glob("[a-z]*/*.yaml"):
@@ -31,7 +31,7 @@ def test_help_shows_every_option_with_a_line(program: Program, without_tensorflo
         assert len(line.split()) > 2
 
 
-def test_the_composed_job_is_shown(program: Program, without_tensorflow: dict[str, str]) -> None:
+def test_cfg_job_shows_the_composed_configuration(program: Program, without_tensorflow: dict[str, str]) -> None:
     printed = program("--cfg", "job", "reg=l2", env=without_tensorflow)
     assert printed.returncode == 0, printed.stderr
     assert "l2: 0.01" in printed.stdout
@@ -45,19 +45,19 @@ WRONG = [
     (["reg=l3"], "Could not find 'reg/l3'"),
     (["typo=1"], "Could not override 'typo'"),
     (["reg.dropout=1.5"], "reg.dropout=1.5: must be"),
-    (["finetune=top2"], "finetune.blocks=2 cannot act"),
+    (["finetune=top2"], "finetune.blocks=2 has no effect"),
     (["objective.name=val/acc"], "did you mean val/accuracy?"),
     (["model=inception", "model.weights=nowhere.h5", "data=synthetic"], "nowhere.h5 cannot be read"),
     (["data=folder", "data.data_dir=nowhere"], "nowhere/train is missing"),
     (["reg.l1=${nope}"], "'nope' not found"),
     (["hydra.job.chdir=true", "data=synthetic"], "hydra.job.chdir=true: must be false"),
-    (["hydra.run.dir=/proc/nope", "data=synthetic"], "the output folder /proc/nope cannot be made"),
+    (["hydra.run.dir=/proc/nope", "data=synthetic"], "the output folder /proc/nope cannot be created"),
     (["study=null", "reg.l1=-1"], "reg.l1=-1.0: must be"),
 ]
 
 
 @pytest.mark.parametrize(("words", "message"), WRONG, ids=lambda value: value if isinstance(value, str) else "")
-def test_a_wrong_word_is_one_message(
+def test_an_invalid_option_is_one_message(
     words: list[str], message: str, program: Program, tmp_path: Path, without_tensorflow: dict[str, str]
 ) -> None:
     ended = program(*words, env=without_tensorflow)
@@ -76,12 +76,12 @@ def test_a_wrong_word_is_one_message(
         (["kernel.size=3,200"], "kernel.size=200"),
         (["reg=l1,null"], "reg=l1,null: must be one of"),
         (["reg=glob(zz*)"], "the grid has no point"),
-        (["features.blocks=[1]", "reg=l1,l2"], "written by the sweeper"),
+        (["features.blocks=[1]", "reg=l1,l2"], "set by the sweeper"),
         (["hydra.sweep.dir=/proc/nope", "reg=l1,l2"], "the output folder /proc/nope cannot be written"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_wrong_point_of_a_grid_stops_it_before_anything_runs(
+def test_an_invalid_point_stops_the_grid_before_anything_runs(
     words: list[str], message: str, program: Program, tmp_path: Path
 ) -> None:
     ended = program("-m", "data=synthetic", *words)
@@ -109,7 +109,7 @@ def test_an_experiment_is_planned_as_distinct_runs(
     assert f"{points[0]} requested, {points[1]} distinct" in printed.stdout
 
 
-def test_regularizer_is_another_name_of_reg(program: Program) -> None:
+def test_regularizer_is_an_alias_of_reg(program: Program) -> None:
     words = ["-m", "data=synthetic", "plan=true", "regularizer=l1,l2", "regularizer.l2=0.1"]
     printed = program(*words)
     assert printed.returncode == 0, printed.stderr
@@ -123,5 +123,5 @@ def test_a_grid_can_be_planned_without_training(program: Program) -> None:
     printed = program(*words)
     assert printed.returncode == 0, printed.stderr
     assert "8 requested, 6 distinct" in printed.stdout
-    assert "kernel.size=3 cannot act: kernel acts on model=lenet" in printed.stdout
+    assert "kernel.size=3 has no effect: only model=lenet uses kernel" in printed.stdout
     assert printed.stdout.count("reg=l2") == 3

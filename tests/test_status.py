@@ -1,4 +1,4 @@
-"""`python -m beans_exp.status`: jobs and trials by their state, from the store and the study alone."""
+"""`python -m beans_exp.status`: jobs and trials by state, read from the store and the study only."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ FAR = "far-host/boot/1/2/3"
 
 @pytest.fixture
 def parent() -> ParentRun:
-    """A sweep under way: one job finished, one pruned, one running elsewhere, one whose process has died here."""
+    """A running sweep: one job finished, one pruned, one running on another host, one dead on this host."""
     uri = store_uri(TrackingConfig())
     opened = open_parent(uri, "beans_exp", open_store(uri, "beans_exp"), "5" * 16, "-m reg=l1,l2", Path())
     _child(opened, "finished", "FINISHED", FAR, 3)
@@ -47,13 +47,13 @@ def test_jobs_are_shown_by_their_state(parent: ParentRun, capsys: pytest.Capture
     parent.set_tag(tags.JOBS, "6")
     main(["--json"])
     found = json.loads(capsys.readouterr().out)
-    assert found["counts"] == {"finished": 1, "pruned": 1, "running": 1, "died": 1, "to come": 2}
+    assert found["counts"] == {"finished": 1, "pruned": 1, "running": 1, "died": 1, "remaining": 2}
     (running,) = (job for job in found["jobs"] if job["state"] == "running")
     assert running["host"] == "far-host" and running["stage"] == 1 and running["objective"] == {"val/accuracy": 0.2}
     assert (running["epoch"], running["epochs"], running["seconds_left"]) == (2, 6, 360)
     main([])
     shown = capsys.readouterr().out
-    assert "2 to come" in shown and "2/6" in shown and "6 min" in shown and "val/accuracy 0.2000" in shown
+    assert "2 remaining" in shown and "2/6" in shown and "6 min 00 s" in shown and "val/accuracy 0.2000" in shown
 
 
 def test_trials_are_shown_from_the_study(parent: ParentRun, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,25 +65,25 @@ def test_trials_are_shown_from_the_study(parent: ParentRun, capsys: pytest.Captu
     parent.set_tag(tags.STUDY, json.dumps({"storage": url, "name": "search", "wanted": 12}))
     main([])
     shown = capsys.readouterr().out
-    assert "study search, 12 trials wanted: 1 complete, 1 pruned, 1 running" in shown and "pruned: 1" in shown
+    assert "study search, 12 trials planned: 1 complete, 1 pruned, 1 running" in shown and "pruned: 1" in shown
 
 
-def test_a_study_that_cannot_be_read_here_is_said(parent: ParentRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreadable_study_still_shows_the_jobs(parent: ParentRun, capsys: pytest.CaptureFixture[str]) -> None:
     known = {"storage": f"sqlite:///{Path('elsewhere.db').resolve()}", "name": "search", "wanted": 12}
     parent.set_tag(tags.STUDY, json.dumps(known))
     main([])
     shown = capsys.readouterr().out
-    assert "the study cannot be read here" in shown and "1 finished" in shown
+    assert "cannot read the study from this machine" in shown and "1 finished" in shown
 
 
-def test_a_sweep_whose_process_has_died_is_not_watched(parent: ParentRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_watching_stops_when_the_sweep_died(parent: ParentRun, capsys: pytest.CaptureFixture[str]) -> None:
     dead = f"{this_process().rsplit('/', 2)[0]}/1/2.00"
     parent.set_tag(tags.PROCESS, dead)
     main(["--watch", "60", "--json"])
     assert json.loads(capsys.readouterr().out)["state"] == "died"
 
 
-def test_an_ended_sweep_is_not_watched(parent: ParentRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_watching_stops_when_the_sweep_ended(parent: ParentRun, capsys: pytest.CaptureFixture[str]) -> None:
     parent.close([])
     main(["--watch", "60", "--json"])
     assert json.loads(capsys.readouterr().out)["state"] == "finished"
@@ -93,7 +93,7 @@ def test_an_ended_sweep_is_not_watched(parent: ParentRun, capsys: pytest.Capture
     ("words", "message"),
     [(["other"], "has no experiment other"), (["--sweep", "nonsense"], "nonsense is no sweep")],
 )
-def test_what_is_not_there(
+def test_an_unknown_experiment_or_sweep_is_one_message(
     words: list[str], message: str, parent: ParentRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -101,7 +101,7 @@ def test_what_is_not_there(
     assert message in capsys.readouterr().err
 
 
-def test_an_experiment_without_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_experiment_without_sweeps_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
     open_store(store_uri(TrackingConfig()), "beans_exp")
     with pytest.raises(SystemExit):
         main([])

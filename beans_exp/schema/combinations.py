@@ -1,7 +1,7 @@
-"""Rules that join groups: what cannot be run at all, and options that cannot act beside the others.
+"""Rules across groups: combinations that cannot run, and options that have no effect beside the others.
 
-An option that cannot act is an error in a single run (`check`); in a grid or a search the point is reduced to what
-it means (`reduce`), so that equal points are run once.
+An option without effect is an error in a single run (`check`). In a grid or a search such options are dropped from the
+point (`reduce`), so that equal points run once.
 """
 
 from collections.abc import Iterator
@@ -28,13 +28,13 @@ AUX_BLOCK = BLOCKS.index("mixed7")
 """Inception's auxiliary classifier sits on this block."""
 SMALLEST_IMAGE = {"inception": 75, "googlenet": 32}
 SMALLEST_WITH_AUX = {"inception": 299, "googlenet": 65}
-"""The auxiliary classifiers need 17x17 (inception) and 5x5 (googlenet) positions below them."""
-FROM_SCRATCH = "random weights are trained whole, in one stage"
+"""The auxiliary classifiers need an input of 17x17 (inception) and 5x5 (googlenet) positions."""
+FROM_SCRATCH = "a model with random weights is trained whole, in one stage"
 
 
 @dataclass(frozen=True)
 class Inert:
-    """An option that cannot act: `key` has `value` where only `neutral` means something, because of `reason`."""
+    """An option without effect: `key` has `value` where only `neutral` makes sense, for `reason`."""
 
     key: str
     value: Any
@@ -42,17 +42,17 @@ class Inert:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.key}={shown(self.value)} cannot act: {self.reason}"
+        return f"{self.key}={shown(self.value)} has no effect: {self.reason}"
 
 
 def check(config: Config) -> Config:
-    """Return `config` if it can be run as a single run; else raise ConfigError, naming both sides."""
+    """Return `config` if it is valid for a single run; else raise ConfigError, naming both sides."""
     if config.tracking.save_model == "best":
         raise broken("tracking.save_model", "best", "all or none in a single run: best compares the runs of a sweep")
     if config.plan:
-        raise broken("plan", True, "false in a single run: it shows the jobs of a grid (-m)")
+        raise broken("plan", True, "false in a single run: it previews the jobs of a grid (-m)")
     if replace(config.sweep, fingerprint=None) != SweepConfig():
-        raise ConfigError("sweep.* is written by a sweeper, not by hand. Leave it out")
+        raise ConfigError("sweep.* is set by the sweeper, not by hand. Leave it out")
     _require_depth(config)
     for inert in inert_options(config):
         raise ConfigError(f"{inert}. Leave it out, or write {inert.key}={shown(inert.neutral)}")
@@ -68,9 +68,9 @@ def _require_depth(config: Config) -> None:
 
 
 def reduce(config: Config) -> tuple[Config, list[Inert]]:
-    """Return what `config` means, without the options that cannot act, and those options.
+    """Return `config` without the options that have no effect, and those options.
 
-    Raises ConfigError if what is left cannot be run.
+    Raises ConfigError if the rest cannot be run.
     """
     dropped: list[Inert] = []
     while found := list(inert_options(config)):
@@ -82,22 +82,22 @@ def reduce(config: Config) -> tuple[Config, list[Inert]]:
 
 
 def require_runnable(config: Config) -> None:
-    """Raise ConfigError where the groups contradict one another, whatever the options mean."""
+    """Raise ConfigError where the groups contradict one another."""
     size = config.data.image_size
     smallest, what_for = _smallest_image(config)
     if size < smallest:
         raise broken("data.image_size", size, f"{smallest} or more for {what_for}")
     if config.trainer.epochs == 0 and config.finetune.blocks == 0:
         raise broken(
-            "trainer.epochs", 0, "1 or more: no second stage follows (0 skips the head's stage before finetune)"
+            "trainer.epochs", 0, "1 or more: no second stage follows (0 skips the first stage, before finetune)"
         )
     for metric in config.objective.metrics:
         if needs_test(metric) and not config.trainer.test:
-            raise broken("objective.name", metric, "a metric that is measured, and trainer.test=false leaves it out")
+            raise broken("objective.name", metric, "a metric that this run measures: trainer.test=false skips the test")
 
 
 def inert_options(config: Config) -> Iterator[Inert]:
-    """Yield the options that cannot act beside the others, with the reason."""
+    """Yield the options that have no effect beside the others, with the reason."""
     yield from _inert_model(config)
     yield from _inert_kernel(config)
     yield from _inert_finetune(config)
@@ -119,10 +119,10 @@ def _inert_kernel(config: Config) -> Iterator[Inert]:
     model = config.model.name
     neutral = KernelConfig()
     if model == "googlenet":
-        reason = "model=googlenet takes its kernels from its paper (kernel.factorized acts)"
+        reason = "model=googlenet has the kernels of its paper (only kernel.factorized applies)"
         yield from _set_keys("kernel", config.kernel, neutral, ("size", "filters"), reason)
     elif model != "lenet":
-        reason = f"kernel acts on model=lenet, and model={model} has kernels of its own"
+        reason = f"only model=lenet uses kernel (model={model} has fixed kernels)"
         yield from _set_keys("kernel", config.kernel, neutral, ("size", "filters", "factorized"), reason)
 
 
@@ -130,21 +130,21 @@ def _inert_finetune(config: Config) -> Iterator[Inert]:
     every = ("blocks", "epochs", "learning_rate", "schedule")
     model, finetune, neutral = config.model, config.finetune, FinetuneConfig()
     if model.name != "inception":
-        reason = f"finetune is the second stage of model=inception, and model={model.name} has one stage"
+        reason = f"only model=inception has a second stage (model={model.name} has one stage)"
         yield from _set_keys("finetune", finetune, neutral, every, reason)
     elif not model.pretrained:
         yield from _set_keys("finetune", finetune, neutral, every, f"model.weights=null: {FROM_SCRATCH}")
     elif finetune.blocks == 0:
-        reason = "finetune.blocks=0 means no second stage"
+        reason = "finetune.blocks=0 skips the second stage"
         yield from _set_keys("finetune", finetune, neutral, every[1:], reason)
     elif finetune.blocks > (deepest := _deepest(model)):
-        reason = f"model.top_block={model.top_block} has {deepest} blocks above and with the stem"
+        reason = f"model.top_block={model.top_block} leaves {deepest} blocks, counting the stem"
         yield Inert("finetune.blocks", finetune.blocks, deepest, reason)
 
 
 def _inert_reg(config: Config) -> Iterator[Inert]:
     if config.model.name == "googlenet" and config.reg.dropout == GOOGLENET_DROPOUT:
-        yield Inert("reg.dropout", config.reg.dropout, 0.0, "it is the rate that model=googlenet has by itself")
+        yield Inert("reg.dropout", config.reg.dropout, 0.0, "it is the default rate of model=googlenet")
     if config.reg.aux_weight and (reason := _why_no_aux(config)):
         yield Inert("reg.aux_weight", config.reg.aux_weight, RegConfig().aux_weight, reason)
 
@@ -152,15 +152,15 @@ def _inert_reg(config: Config) -> Iterator[Inert]:
 def _why_no_aux(config: Config) -> str:
     model, blocks = config.model, config.finetune.blocks
     if model.name not in ("inception", "googlenet"):
-        return f"model={model.name} has no auxiliary classifiers (inception and googlenet have)"
+        return f"model={model.name} has no auxiliary classifiers (inception and googlenet do)"
     if model.name == "googlenet":
         return ""
     top = BLOCKS.index(model.top_block or BLOCKS[-1])
     if top < AUX_BLOCK:
-        return f"model.top_block={model.top_block} lies below mixed7, on which the auxiliary classifier sits"
+        return f"model.top_block={model.top_block} is below mixed7, where the auxiliary classifier sits"
     if model.pretrained and top - blocks + 1 > AUX_BLOCK:
         needed = top - AUX_BLOCK + 1
-        return f"finetune.blocks={blocks} trains nothing at or below mixed7; {needed} blocks or more do"
+        return f"finetune.blocks={blocks} trains nothing at or below mixed7 (at least {needed} blocks are needed)"
     return ""
 
 
@@ -170,9 +170,9 @@ def _inert_data(config: Config) -> Iterator[Inert]:
         keys = ("train_images", "validation_images", "test_images", "draw_seed")
         for key in keys:
             if getattr(data, key) is not None:
-                yield Inert(f"data.{key}", getattr(data, key), None, f"data={data.name} has its own images")
+                yield Inert(f"data.{key}", getattr(data, key), None, f"data={data.name} reads existing images")
     elif data.data_dir is not None:
-        yield Inert("data.data_dir", data.data_dir, None, "data=synthetic is drawn, not read")
+        yield Inert("data.data_dir", data.data_dir, None, "data=synthetic draws its images")
 
 
 def _inert_outside(config: Config) -> Iterator[Inert]:
@@ -186,22 +186,22 @@ def _inert_outside(config: Config) -> Iterator[Inert]:
     elif config.features.cache == "off":
         yield from _set_keys("features", config.features, FeaturesConfig(), ("dir", "max_gb"), "features.cache=off")
     if config.trainer.epochs == 0:
-        reason = "trainer.epochs=0 skips the head's stage (finetune.learning_rate acts)"
+        reason = "trainer.epochs=0 skips the first stage (finetune.learning_rate applies)"
         yield from _set_keys("trainer", config.trainer, TrainerConfig(), ("learning_rate",), reason)
     if config.trainer.patience is not None and config.trainer.patience >= max(config.trainer.epochs, finetune_epochs):
-        reason = "no stage has more epochs than that"
+        reason = "no stage has more epochs"
         yield Inert("trainer.patience", config.trainer.patience, None, reason)
-    no_search = "it confirms the winners of a search (hydra/sweeper=optuna)"
+    no_search = "only a search confirms its winners (hydra/sweeper=optuna)"
     yield from _set_keys("confirm", config.confirm, ConfirmConfig(), ("top", "seeds"), no_search)
     if config.trainer.microbatch == config.trainer.batch_size:
-        yield Inert("trainer.microbatch", config.trainer.microbatch, None, "it is the whole batch already")
+        yield Inert("trainer.microbatch", config.trainer.microbatch, None, "it equals trainer.batch_size")
 
 
 def _inert_tracking(config: Config) -> Iterator[Inert]:
     if config.tracking.save_model == "best" and isinstance(config.objective.name, list):
-        yield Inert("tracking.save_model", "best", "all", "with several objectives no model is the best one")
+        yield Inert("tracking.save_model", "best", "all", "with several objectives no single model is best")
     if config.tracking.offline and not (config.tracking.uri or "").startswith(("http://", "https://")):
-        yield Inert("tracking.offline", True, False, "tracking.uri is no server's address")
+        yield Inert("tracking.offline", True, False, "tracking.uri is not the address of a server")
 
 
 def _set_keys(group: str, has: object, neutral: object, keys: tuple[str, ...], reason: str) -> Iterator[Inert]:
@@ -221,7 +221,7 @@ def _deepest(model: ModelConfig) -> int:
 
 
 def _smallest_image(config: Config) -> tuple[int, str]:
-    """The smallest image that leaves one pixel after the model's convolutions and poolings, and the reason."""
+    """The smallest image that leaves one pixel after all convolutions and poolings, and the reason."""
     model = config.model.name
     if model != "lenet":
         if config.reg.aux_weight and model in SMALLEST_WITH_AUX:

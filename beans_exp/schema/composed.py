@@ -1,4 +1,4 @@
-"""From what Hydra composed to the typed `Config`: unknown keys, removed groups and broken rules stop here."""
+"""From the configuration that Hydra composed to the typed `Config`: unknown keys and broken rules stop here."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -17,23 +17,23 @@ from beans_exp.schema.rules import without_password
 
 PACKAGE = Path(__file__).parents[1]
 CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
-"""The project's `conf/`: in a wheel it lies in the package, in a checkout beside it."""
+"""The project's `conf/`: inside the package in a wheel, beside it in a checkout."""
 
 
 SWEEPER_KEYS = ("sweep.", "tracking.uri=", "features.blocks=")
-"""Overrides that a sweeper adds; they are no choice of the user's."""
+"""Overrides that a sweeper adds to the user's."""
 
 ALIASES = {"regularizer": "reg"}
-"""Other names of groups on the command line."""
+"""Alternative names of groups on the command line."""
 
 
 def checked_options(words: Sequence[str]) -> list[str]:
-    """Return the command line's `words` as Hydra is to parse them.
+    """Return the command line's `words` for Hydra to parse.
 
-    Aliases of groups are replaced by the groups' names; `study=null` and `experiment=null`, the defaults, are left out.
+    Aliases become the groups' names; `study=null` and `experiment=null`, the defaults, are dropped.
 
-    Raises ConfigError for a password in an address, before Hydra writes the words down, and for `null` as an option of
-    another group: Hydra answers it with a traceback.
+    Raises ConfigError for a password in an address, before Hydra writes the words to disk, and for `null` as an option
+    of another group, which would end in a traceback of Hydra's.
     """
     kept = [_without_alias(word) for word in words if word not in ("study=null", "experiment=null")]
     for word in kept:
@@ -52,20 +52,20 @@ def _without_alias(word: str) -> str:
 
 
 def user_overrides(overrides: Iterable[str]) -> list[str]:
-    """The overrides that the user chose, without what a sweeper adds."""
+    """Return the overrides that the user chose, without those of the sweeper."""
     return [word for word in overrides if not word.startswith(SWEEPER_KEYS)]
 
 
 def register() -> None:
-    """Make the schema known to Hydra, so that types and keys are checked while it composes."""
+    """Register the schema with Hydra, which then checks keys and types while it composes."""
     ConfigStore.instance().store(name="schema", node=Config)
 
 
 def to_config(composed: DictConfig) -> Config:
     """Return the typed configuration of one run.
 
-    Raises ConfigError for keys that the schema does not have (`+typo=1`), keys that were removed (`~reg`), values
-    that cannot be resolved, and values that break a rule of their group.
+    Raises ConfigError for keys that are not in the schema (`+typo=1`), keys that were removed (`~reg`), values that
+    cannot be resolved, and values that break a rule of their group.
     """
     _require_groups(composed)
     plain = {key: composed._get_node(key) for key in composed if key != "hydra"}
@@ -80,7 +80,7 @@ def to_config(composed: DictConfig) -> Config:
 
 
 def _require_groups(composed: DictConfig) -> None:
-    """Raise ConfigError where `~group` took a group out of what Hydra composed: its defaults would stay, unsaid."""
+    """Raise ConfigError where `~group` removed a group: its defaults would silently apply."""
     choices = OmegaConf.select(composed, "hydra.runtime.choices")
     for item in fields(Config) if choices is not None else ():
         if (CONF / item.name).is_dir() and item.name not in choices:

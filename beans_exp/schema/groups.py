@@ -1,4 +1,4 @@
-"""The dataclasses of the configuration groups; rules on a single group stand in the group."""
+"""The dataclasses of the configuration groups, each with the rules on its own values."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ from beans_exp.schema import names
 from beans_exp.schema.rules import at_least, between, broken, distinct, fraction, one_of, positive, without_password
 
 STORES = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql")
-"""What MLflow keeps runs in: its file store is no more."""
+"""Stores that MLflow supports; it no longer has a file store."""
 
 
 @dataclass
@@ -28,7 +28,7 @@ class ModelConfig:
 
     @property
     def pretrained(self) -> bool:
-        """Whether training starts from a base that was trained before."""
+        """Whether training starts from a pre-trained base."""
         return self.name == "inception" and self.weights is not None
 
 
@@ -64,7 +64,7 @@ class KernelConfig:
     def __post_init__(self) -> None:
         at_least("kernel.size", self.size, 1)
         if len(self.filters) != 3 or min(self.filters) < 1:
-            raise broken("kernel.filters", self.filters, "three numbers of 1 or more, one for each convolution")
+            raise broken("kernel.filters", self.filters, "three numbers of 1 or more, one per convolution")
         if self.factorized and self.size != 5:
             raise broken("kernel.size", self.size, "5 where kernel.factorized=true (a 5x5 becomes two 3x3)")
 
@@ -94,12 +94,12 @@ class DataConfig:
     """Where resized images are kept (default: $XDG_CACHE_HOME/beans_exp)."""
     image_size: int = 299
     train_fraction: float = 1.0
-    """The part of the training split that is used, stratified by class, drawn with `seed`."""
+    """The fraction of the training split to use, stratified by class, drawn with `seed`."""
     train_images: int | None = None
     validation_images: int | None = None
     test_images: int | None = None
     draw_seed: int | None = None
-    """synthetic only, like the three counts above it: the seed of the pictures themselves."""
+    """synthetic only, like the three counts above: the seed of the drawn images."""
 
     def __post_init__(self) -> None:
         one_of("data.name", self.name, names.DATASETS)
@@ -107,7 +107,7 @@ class DataConfig:
         if not 0 < self.train_fraction <= 1:
             raise broken("data.train_fraction", self.train_fraction, "above 0 and at most 1")
         if self.name == "folder" and not self.data_dir:
-            raise broken("data.data_dir", None, "the folder that holds train, validation and test, for data=folder")
+            raise broken("data.data_dir", None, "the folder with train, validation and test, for data=folder")
         if self.name == "synthetic":
             self._check_synthetic()
 
@@ -147,7 +147,7 @@ class TrainerConfig:
         one_of("trainer.precision", self.precision, names.PRECISIONS)
         at_least("trainer.microbatch", self.microbatch, 1)
         if self.microbatch is not None and self.microbatch > self.batch_size:
-            rule = f"at most trainer.batch_size={self.batch_size}, of which it is a part"
+            rule = f"at most trainer.batch_size={self.batch_size}"
             raise broken("trainer.microbatch", self.microbatch, rule)
 
 
@@ -159,7 +159,7 @@ class TrackingConfig:
     experiment: str = "beans_exp"
     save_model: str = "all"
     offline: bool = False
-    """A server that does not answer at the start: keep what is logged on disk for `python -m beans_exp.sync`."""
+    """Start even if the server is unreachable: metrics are saved on disk for `python -m beans_exp.sync`."""
 
     def __post_init__(self) -> None:
         one_of("tracking.save_model", self.save_model, ("all", "best", "none"))
@@ -172,19 +172,19 @@ class TrackingConfig:
 def _check_uri(uri: str) -> None:
     without_password("tracking.uri", uri)
     if not uri.startswith(STORES):
-        raise broken("tracking.uri", uri, f"an address that begins with one of {', '.join(STORES)}")
+        raise broken("tracking.uri", uri, f"an address starting with one of {', '.join(STORES)}")
 
 
 @dataclass
 class ObjectiveConfig:
     name: Any = "val/accuracy"
-    """A metric, or a list of them: what is handed back to Hydra, from the selected epoch."""
+    """The metric, or list of metrics, returned to Hydra, from the selected epoch."""
     direction: Any = "maximize"
 
     def __post_init__(self) -> None:
         for key, value in (("name", self.name), ("direction", self.direction)):
             if not all(isinstance(item, str) for item in (value if isinstance(value, list) else [value])):
-                raise broken(f"objective.{key}", value, "a word, or a list of words")
+                raise broken(f"objective.{key}", value, "a name, or a list of names")
         if isinstance(self.name, list) != isinstance(self.direction, list) or len(self.metrics) != len(self.directions):
             raise broken("objective.direction", self.direction, "one for each metric of objective.name")
         if not self.metrics:
@@ -215,7 +215,7 @@ class FeaturesConfig:
     max_gb: float = 20.0
     """Size limit of the cached activations; the least recently used go first."""
     blocks: list[int] = field(default_factory=list)
-    """Depths that the sweep will need beside a run's own; written by the sweeper."""
+    """Depths that other runs of the sweep will need; set by the sweeper."""
 
     def __post_init__(self) -> None:
         one_of("features.cache", self.cache, ("auto", "off"))
@@ -234,7 +234,7 @@ class ConfirmConfig:
 
 @dataclass
 class StudyConfig:
-    """A row of the report that the project reproduces, with the figures it printed."""
+    """A row of a published study, with the figures it printed."""
 
     name: str = ""
     reported: dict[str, float] = field(default_factory=dict)
@@ -242,7 +242,7 @@ class StudyConfig:
 
 @dataclass
 class SweepConfig:
-    """What a sweep tells its jobs; written by the sweeper, never by hand."""
+    """Set by the sweeper for its jobs, never by hand."""
 
     id: str | None = None
     parent_run: str | None = None
@@ -250,12 +250,12 @@ class SweepConfig:
     job: int | None = None
     jobs: int | None = None
     study: str | None = None
-    """A search's study and trial, as `beans_exp.hpo.pruning.Study` writes them."""
+    """The Optuna study and trial of a search, as `beans_exp.hpo.pruning.TrialHandle` writes them."""
 
 
 @dataclass
 class Config:
-    """One run, whole. Rules that join groups are in `combinations`."""
+    """The configuration of one run. Rules across groups are in `combinations`."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     reg: RegConfig = field(default_factory=RegConfig)

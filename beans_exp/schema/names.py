@@ -1,4 +1,4 @@
-"""Names that configuration and code share: what may be chosen."""
+"""Names shared by configuration and code: the values that a key may take."""
 
 MODELS = ("lenet", "lenet5", "inception", "googlenet")
 DATASETS = ("beans", "synthetic", "folder")

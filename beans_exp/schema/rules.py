@@ -1,4 +1,4 @@
-"""The rules that a value can break; each message names the full key, the value and the rule."""
+"""Rules on single values; each message names the full key, the value and the rule."""
 
 import math
 import re
@@ -10,12 +10,12 @@ from beans_exp.errors import ConfigError
 
 
 def broken(key: str, value: Any, rule: str) -> ConfigError:
-    """The error for `key`, whose `value` breaks `rule` (a phrase that continues "must be ...")."""
+    """Return the error for `key`, whose `value` breaks `rule` (a phrase that continues "must be ...")."""
     return ConfigError(f"{key}={shown(value)}: must be {rule}")
 
 
 def shown(value: Any) -> str:
-    """`value` as it would be written on the command line."""
+    """Return `value` as it would be written on the command line."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -26,7 +26,7 @@ def shown(value: Any) -> str:
 
 
 def one_of(key: str, value: Any, known: Sequence[str]) -> None:
-    """Raise ConfigError unless `value` is in `known`; the closest known name is proposed."""
+    """Raise ConfigError, suggesting the closest known name, unless `value` is in `known`."""
     if value in known:
         return
     close = get_close_matches(str(value), known, n=1)
@@ -59,14 +59,16 @@ def between(key: str, value: float, low: float, high: float) -> None:
 
 
 def distinct(key: str, values: Iterable[str]) -> None:
-    """Raise ConfigError if an item of `values` stands twice."""
+    """Raise ConfigError for duplicates in `values`."""
     items = list(values)
     if len(set(items)) < len(items):
-        raise broken(key, items, "a list without repetitions")
+        raise broken(key, items, "a list without duplicates")
 
 
 def without_password(key: str, address: str) -> None:
-    """Raise ConfigError for a password in `address`, without showing it: it would be in logs and configurations."""
+    """Raise ConfigError for a password in `address`, without showing it: it would end up in logs and files."""
     if re.search(r"://[^/\s:@]*:[^/\s@]+@|[?&]password=", address):
-        rule = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the database's own file or variable"
+        rule = (
+            "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the database's own password file or variable"
+        )
         raise ConfigError(f"{key}: must be without a password, which would be logged. {rule}")

@@ -1,4 +1,4 @@
-"""What `--help` shows: each option of each group with the comment that opens its file."""
+"""The text of `--help`: every option of every group, with the comment at the top of its file."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 FIRST = ("model", "reg", "kernel", "finetune", "data", "trainer", "tracking", "study", "experiment")
-"""Groups in the order in which a run is thought of; others follow by name."""
+"""Groups in this order, the others after them by name."""
 
 
 def register() -> None:
-    """Make the help's text known to OmegaConf as `${beans_exp.options:<config sources>}`."""
+    """Register the list of options with OmegaConf as `${beans_exp.options:<config sources>}`."""
     OmegaConf.register_new_resolver("beans_exp.options", describe_options, replace=True)
 
 

@@ -1,4 +1,4 @@
-"""Between Hydra and `run`: a composed configuration becomes one that can be run."""
+"""Checks between Hydra and `run`: a composed configuration becomes a valid `Config`."""
 
 import sys
 import traceback
@@ -20,11 +20,11 @@ from beans_exp.startup.console import errors_as_messages
 
 SWEEPERS = "hydra_plugins.beans_exp."
 EXTRAS = {"ray": "ray", "submitit_local": "slurm", "submitit_slurm": "slurm"}
-"""The launchers that `conf/` describes and an extra of the project installs."""
+"""The extra of the project that installs the plugin of each launcher in `conf/`."""
 
 
 class CheckRun(Callback):
-    """Hydra's callback for a single run: every rule is checked before anything is written, and the folder is named."""
+    """Hydra callback: check every rule before anything is written, and name the output folder."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Set `sweep.fingerprint`, which names the output folder."""
@@ -35,28 +35,28 @@ class CheckRun(Callback):
             _make_folder(Path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Refuse a sweeper that does not plan: its jobs would have no parent, no names and no rules."""
+        """Refuse sweepers that do not plan: their jobs would have no parent run, no names and no checks."""
         with errors_as_messages(), every_error_ends_the_program():
             _refuse_chdir(config)
             if not config.hydra.sweeper._target_.startswith(SWEEPERS):
                 sweeper = config.hydra.runtime.choices["hydra/sweeper"]
-                raise ConfigError(f"hydra/sweeper={sweeper}: must be grid, which plans the jobs as one sweep")
+                raise ConfigError(f"hydra/sweeper={sweeper}: must be grid or optuna, which plan the jobs as one sweep")
             _require_launcher(config)
 
 
 def single_config(composed: DictConfig) -> Config:
-    """The configuration of a single run; an option that cannot act is an error."""
+    """Return the configuration of a single run; an option without effect is an error."""
     return resolve_precision(check(to_config(composed)))
 
 
 def job_config(composed: DictConfig) -> Config:
-    """The configuration of one job of a sweep: reduced to what it means, as the sweeper planned it."""
+    """Return the configuration of one job of a sweep, reduced as the sweeper planned it."""
     config, _ = reduce(to_config(composed))
     return resolve_precision(config)
 
 
 def _require_launcher(config: DictConfig) -> None:
-    """Refuse a launcher of `conf/` whose plugin is not installed, which Hydra would answer with a traceback."""
+    """Refuse a launcher whose plugin is not installed; Hydra would end with a traceback."""
     launcher = config.hydra.runtime.choices["hydra/launcher"]
     plugin = ".".join(config.hydra.launcher._target_.split(".")[:2])
     if launcher in EXTRAS and find_spec(plugin) is None:
@@ -65,7 +65,7 @@ def _require_launcher(config: DictConfig) -> None:
 
 def _refuse_chdir(config: DictConfig) -> None:
     if config.hydra.job.chdir:
-        rule = "false: the store and relative paths belong to the folder where the command starts"
+        rule = "false: the store and relative paths belong to the folder where the command is started"
         raise ConfigError(f"hydra.job.chdir=true: must be {rule}")
 
 
@@ -73,12 +73,12 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise BeansExpError(f"the output folder {folder} cannot be made ({error}). Set hydra.run.dir") from error
+        raise BeansExpError(f"the output folder {folder} cannot be created ({error}). Set hydra.run.dir") from error
 
 
 @contextmanager
 def every_error_ends_the_program() -> Iterator[None]:
-    """Hydra takes an exception of a callback for a warning and goes on: show it, and do not."""
+    """Exit after an unexpected exception in a callback, which Hydra would only log as a warning."""
     try:
         yield
     except BeansExpError:

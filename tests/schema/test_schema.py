@@ -29,7 +29,7 @@ def test_every_option_composes_under_its_own_name(file: Path, composed: Composed
 
 
 @pytest.mark.parametrize("file", ROWS, ids=lambda file: file.stem)
-def test_every_row_of_the_report_is_a_run_with_its_figures(
+def test_every_row_of_the_study_composes_with_its_figures(
     file: Path, composed: Composed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BEANS_EXP_INCEPTION_WEIGHTS", "base.weights.h5")
@@ -58,14 +58,14 @@ def test_every_experiment_is_a_grid_that_opens_with_claim_cost_and_command(file:
 
 
 @pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=lambda file: str(file.relative_to(CONF)))
-def test_every_file_can_be_shown_in_the_help(file: Path) -> None:
+def test_every_file_opens_with_a_comment_for_the_help(file: Path) -> None:
     assert not isinstance(yaml.safe_load(file.stem), bool), "YAML reads this name as true or false"
     if file.parent not in (CONF, CONF / "hydra" / "help"):
         first = next(line for line in file.read_text().splitlines() if "@package" not in line)
         assert first.startswith("# "), "the help shows the comment that opens the file"
 
 
-def test_the_contract_of_options() -> None:
+def test_the_shipped_options_are_the_contract() -> None:
     shipped = {group: {file.stem for file in (CONF / group).glob("*.yaml")} for group in GROUPS}
     assert shipped["model"] == set(names.MODELS)
     assert shipped["reg"] == {"none", "l1", "l2", "l1_l2", "dropout", "augment", "label_smoothing", "aux"}
@@ -76,7 +76,7 @@ def test_the_contract_of_options() -> None:
     assert shipped["tracking"] == {"local", "server"}
 
 
-def test_the_defaults_are_the_reports_protocol(composed: Composed) -> None:
+def test_the_defaults_follow_the_protocol_of_the_report(composed: Composed) -> None:
     config = check(composed())
     assert (config.model.name, config.data.name, config.data.image_size) == ("lenet", "beans", 299)
     trainer = config.trainer
@@ -95,7 +95,7 @@ INVALID = [
     (["reg.l2=inf"], ["reg.l2=inf"]),
     (["reg.label_smoothing=1"], ["reg.label_smoothing", "below 1"]),
     (["reg.augment=[flop]"], ["reg.augment=flop", "did you mean flip"]),
-    (["reg.augment=[flip,flip]"], ["reg.augment=[flip,flip]", "without repetitions"]),
+    (["reg.augment=[flip,flip]"], ["reg.augment=[flip,flip]", "without duplicates"]),
     (["reg.aux_weight=2"], ["reg.aux_weight=2.0", "between 0 and 1"]),
     (["model.name=resnet"], ["model.name=resnet", "lenet5"]),
     (["model=inception", "model.top_block=mixed11"], ["model.top_block=mixed11", "mixed10"]),
@@ -127,7 +127,7 @@ INVALID = [
     (["tracking.experiment=' '"], ["tracking.experiment"]),
     (["objective.name=val/acc"], ["objective.name=val/acc", "did you mean val/accuracy"]),
     (["objective.direction=minimize"], ["objective.direction=minimize", "val/accuracy"]),
-    (["objective.name={a: 1}"], ["objective.name=", "a word, or a list of words"]),
+    (["objective.name={a: 1}"], ["objective.name=", "a name, or a list of names"]),
     (
         ["objective.name=time/ms_per_image", "objective.direction=minimize", "trainer.test=false"],
         ["trainer.test=false"],
@@ -152,7 +152,7 @@ INVALID = [
     (["confirm.seeds=0"], ["confirm.seeds=0"]),
     (["seed=-1"], ["seed=-1", "4294967295"]),
     (["if_exists=skip"], ["if_exists=skip", "rerun"]),
-    # an option that cannot act names both sides
+    # an option without effect names both sides
     (["finetune=top2"], ["finetune.blocks=2", "model=lenet"]),
     (["finetune.learning_rate=1e-3"], ["finetune.learning_rate=0.001", "model=lenet"]),
     (["model=inception", "finetune.learning_rate=1e-3"], ["finetune.learning_rate", "finetune.blocks=0"]),
@@ -174,7 +174,7 @@ INVALID = [
     (["plan=true"], ["plan=true", "-m"]),
     (["sweep.id=mine"], ["sweep.*", "not by hand"]),
     (["model=googlenet", "data=synthetic", "data.image_size=64", "reg=aux"], ["data.image_size=64", "65 or more"]),
-    (["trainer.microbatch=64"], ["trainer.microbatch=64", "whole batch"]),
+    (["trainer.microbatch=64"], ["trainer.microbatch=64", "trainer.batch_size"]),
     # contradictions between groups
     (["model=inception", "model.top_block=mixed4", "finetune.blocks=7"], ["finetune.blocks=7", "between 0 and 6"]),
     (["model=inception", "data=synthetic", "data.image_size=64"], ["data.image_size=64", "75 or more"]),
@@ -206,16 +206,14 @@ def test_a_broken_rule_names_key_value_and_rule(overrides: list[str], words: lis
     ],
     ids=" ".join,
 )
-def test_combinations_that_act_are_accepted(overrides: list[str], composed: Composed) -> None:
+def test_valid_combinations_are_accepted(overrides: list[str], composed: Composed) -> None:
     check(composed(*overrides))
 
 
 @pytest.mark.parametrize(
     "overrides", [["model=googlenet", "reg=aux"], ["model=inception", "model.weights=null", "reg=aux"]]
 )
-def test_auxiliary_classifiers_act_where_something_below_them_is_trained(
-    overrides: list[str], composed: Composed
-) -> None:
+def test_auxiliary_classifiers_need_trained_layers_below_them(overrides: list[str], composed: Composed) -> None:
     assert not list(inert_options(composed(*overrides)))
 
 
@@ -227,10 +225,10 @@ def test_the_stem_counts_as_the_last_block(top_block: str, deepest: int, compose
         check(composed(*words, f"finetune.blocks={deepest + 1}"))
 
 
-def test_a_reduced_point_is_what_it_means(composed: Composed) -> None:
+def test_reducing_drops_the_options_without_effect(composed: Composed) -> None:
     plain = composed("reg=l2")
-    asked = composed("reg=l2", "finetune=top2", "finetune.epochs=9", "features.cache=off")
-    reduced, dropped = reduce(asked)
+    given = composed("reg=l2", "finetune=top2", "finetune.epochs=9", "features.cache=off")
+    reduced, dropped = reduce(given)
     assert {option.key for option in dropped} == {"finetune.blocks", "finetune.epochs", "features.cache"}
     assert (reduced.finetune.blocks, reduced.finetune.epochs, reduced.features.cache) == (0, 6, "auto")
     assert reduced.reg == plain.reg

@@ -1,4 +1,4 @@
-"""Passwords come from the environment or a file, and nothing that a run or a search leaves has one in it."""
+"""Passwords come from the environment or a file, and no output of a run or a search contains one."""
 
 from pathlib import Path
 
