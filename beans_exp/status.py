@@ -97,7 +97,8 @@ def read_status(reader: "Reader", sweep: "Sweep") -> Status:
         try:
             trials = _trials(**sweep.study)
         except Exception as error:  # any storage driver's error: the jobs are still worth showing
-            problem = f"cannot read the study from this machine ({type(error).__name__}: {str(error).strip().splitlines()[0][:200]})"
+            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
+            problem = f"cannot read the study from this machine ({reason})"
     return Status(sweep.id, sweep.name, sweep.state, {key: n for key, n in counts.items() if n}, jobs, trials, problem)
 
 

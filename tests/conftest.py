@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from beans_exp import schema
 from beans_exp.data import Data, Source, Split
 from beans_exp.schema import Config
+from tests.trained import Store, trained_store
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -131,3 +132,9 @@ def data() -> Data:
         return Split(images, np.arange(count) % 3)
 
     return Data(SOURCE, SIZE, split(0, 6), split(1, 3), split(2, 3))
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store with a trained run; tests that use it share the xdist group `store`."""
+    return trained_store(tmp_path_factory.mktemp("store"))
