@@ -33,12 +33,14 @@ def checked_options(words: Sequence[str]) -> list[str]:
     Aliases become the groups' names; `study=null` and `experiment=null`, the defaults, are dropped.
 
     Raises ConfigError for a password in an address, before Hydra writes the words to disk, and for `null` as an option
-    of another group, which would end in a traceback of Hydra's.
+    of another group, which would end in a traceback of Hydra's, and for `report`, whose files are not options.
     """
     kept = [_without_alias(word) for word in words if word not in ("study=null", "experiment=null")]
     for word in kept:
         group, _, options = word.partition("=")
         without_password(group, options.strip("'\""))
+        if group.lstrip("+~") == "report":
+            raise ConfigError(f"{word}: must be left out: only python -m beans_exp.report reads conf/report")
         if group and "null" in options.split(",") and (CONF / group).is_dir():
             known = ", ".join(sorted(file.stem for file in (CONF / group).glob("*.yaml")))
             raise ConfigError(f"{word}: must be one of {known}; leave it out for the default")

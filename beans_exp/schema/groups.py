@@ -237,6 +237,8 @@ class StudyConfig:
     """A row of a published study, with the figures it printed."""
 
     name: str = ""
+    report: str = ""
+    """The study of the row: a file of `conf/report`, which `python -m beans_exp.report` reads."""
     reported: dict[str, float] = field(default_factory=dict)
 
 

@@ -33,7 +33,7 @@ def _place(group: str) -> tuple[int, str]:
 def _groups(folder: Path) -> Iterator[str]:
     for file in folder.rglob("*.yaml"):
         group = file.parent.relative_to(folder).as_posix()
-        if group != "." and group != "hydra/help":
+        if group not in (".", "hydra/help", "report"):  # `report` is read by the report, not by Hydra
             yield group
 
 
