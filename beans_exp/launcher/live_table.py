@@ -1,34 +1,30 @@
-"""Jobs that run side by side, watched: a live table in a terminal, a line an epoch elsewhere."""
+"""Progress of jobs that run side by side: a live table in a terminal, elsewhere a line per epoch."""
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from beans_exp.run_folder import RunProgress, read_progress
-from beans_exp.terminal import duration
+from beans_exp.terminal import duration, open_console
 
-SHOWN = ("val/accuracy", "train/accuracy")
+METRICS = ("val/accuracy", "train/accuracy")
 
 
 @dataclass
 class _Line:
     label: str
-    log: Path | None
-    state: str = "starting"
-    heard: RunProgress | None = None
-    said: set[int] = field(default_factory=set)
+    progress: RunProgress | None = None
 
 
 class LiveTable:
-    """Shows every job that was started; silent where jobs run one after another and print by themselves."""
+    """Shows each running job; prints only notes where jobs run one after another and print their own progress."""
 
     def __init__(self, shown: bool) -> None:
-        self.console = Console(highlight=False)
+        self.console = open_console()
         self.shown = shown
         self.lines: dict[int, _Line] = {}
         live = shown and sys.stdout.isatty()
@@ -40,56 +36,55 @@ class LiveTable:
             self.live.start()
 
     def stop(self) -> None:
-        """Leave the terminal as it was."""
+        """Stop drawing, and leave the terminal as it was."""
         if self.live:
             self.live.stop()
 
-    def started(self, number: int, label: str, log: Path | None) -> None:
-        """A job has begun; `label` tells it from the others, `log` holds its output."""
-        self.lines[number] = _Line(label, log)
+    def add(self, number: int, label: str, log: Path | None) -> None:
+        """Add job `number`, which has started; `label` is its overrides, `log` the file for its output."""
+        self.lines[number] = _Line(label)
         if self.shown and not self.live:
-            self._print(number, f"started: {label} (output in {log})")
+            self.note(number, f"started: {label} (output in {log})")
 
-    def ended(self, number: int, state: str) -> None:
-        """A job has ended; it leaves the live table."""
+    def remove(self, number: int, state: str) -> None:
+        """Remove job `number`, which has ended as `state`."""
         if self.shown:
-            self._print(number, state)
+            self.note(number, state)
         self.lines.pop(number)
 
-    def say(self, number: int, text: str) -> None:
-        """Tell what happened to a job."""
-        self._print(number, text)
+    def note(self, number: int, text: str) -> None:
+        """Print `text` about job `number`."""
+        self.console.print(f"job {number + 1}: {text}", soft_wrap=True)
 
-    def show(self, folders: dict[int, Path]) -> None:
-        """Look into the folders of the jobs under way, by number, and draw where they stand."""
+    def refresh(self, folders: dict[int, Path]) -> None:
+        """Read the progress of the running jobs from their folders, given by number, and show it."""
         for number, folder in folders.items() if self.shown else ():
-            heard = read_progress(folder)
+            progress = read_progress(folder)
             line = self.lines[number]
-            if heard and heard != line.heard:
-                line.heard, line.state = heard, "training"
+            if progress and progress != line.progress:
+                line.progress = progress
                 if not self.live:
-                    self._print(number, _where(heard))
+                    self.note(number, _progress_text(progress))
         if self.live:
             self.live.update(self._table(), refresh=True)
 
-    def _print(self, number: int, text: str) -> None:
-        self.console.print(f"job {number + 1}: {text}", soft_wrap=True, markup=False)
-
     def _table(self) -> Table:
-        table = Table("job", "", "stage", "epoch", *SHOWN, "time left", box=SIMPLE_HEAD)
+        table = Table("job", "", "stage", "epoch", *METRICS, "time left", box=SIMPLE_HEAD)
         for number, line in self.lines.items():
-            row = [line.state, "", "", *("" for _ in SHOWN), ""]
-            if line.heard:
-                metrics = [f"{line.heard.metrics.get(name, float('nan')):.3f}" for name in SHOWN]
-                left = duration(line.heard.seconds_left)
-                row = [line.label, str(line.heard.stage), f"{line.heard.epoch}/{line.heard.epochs}", *metrics, left]
-            else:
-                row[0] = f"{line.label} ({line.state})"
-            table.add_row(str(number + 1), *row)
+            table.add_row(str(number + 1), *_cells(line))
         return table
 
 
-def _where(running: RunProgress) -> str:
-    metrics = ", ".join(f"{name} {running.metrics[name]:.3f}" for name in SHOWN if name in running.metrics)
+def _cells(line: _Line) -> list[str]:
+    running = line.progress
+    if running is None:
+        return [f"{line.label} (starting)"]
+    metrics = [f"{running.metrics.get(name, float('nan')):.3f}" for name in METRICS]
+    epoch = f"{running.epoch}/{running.epochs}"
+    return [line.label, str(running.stage), epoch, *metrics, duration(running.seconds_left)]
+
+
+def _progress_text(running: RunProgress) -> str:
+    metrics = ", ".join(f"{name} {running.metrics[name]:.3f}" for name in METRICS if name in running.metrics)
     left = duration(running.seconds_left)
     return f"stage {running.stage}, epoch {running.epoch}/{running.epochs}, {metrics}, {left} left"

@@ -1,4 +1,4 @@
-"""What a fresh process does for one job: be bounded, run it through Hydra, and hand back what came of it."""
+"""What a fresh process does with one job: apply its limits, run it through Hydra, and return the result."""
 
 import os
 import signal
@@ -19,16 +19,17 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from beans_exp.errors import BeansExpError, PrunedError
+from beans_exp.errors import BeansExpError
+from beans_exp.launcher.diagnosis import OVER_MEMORY, from_exception
 
 WATCH_SECONDS = 0.2
-OVER_MEMORY = "over_memory.txt"
-"""Left in the job's folder by a process that ended itself because it held too much."""
+CLOSE_SECONDS = 20
+"""Enough for a run to be closed after its parent died."""
 
 
 @dataclass(frozen=True)
 class JobPayload:
-    """One job, whole: what Hydra needs to run it, and its bounds."""
+    """All that a fresh process needs to run one job: Hydra's objects and the job's limits."""
 
     hydra_context: HydraContext
     task_function: TaskFunction
@@ -37,45 +38,30 @@ class JobPayload:
     number: int
     folder: Path
     cores: tuple[int, ...]
-    """The cores it may use; empty: all of them."""
+    """The cores it may use; empty for all."""
     memory_gb: float | None
     log: Path | None
-    """Where its output goes; None: to the terminal."""
+    """The file for its output; None for the terminal."""
     singletons: object
     """The state of Hydra's singletons in the parent."""
     environment: dict[str, str]
-    """The parent's variables now: a process that is forked has those of the server that it comes from."""
-
-
-class JobError(Exception):
-    """How a job ended that returned nothing, as text: a library's exceptions cannot all be handed on.
-
-    `kind` is `failed`, `oom`, `killed` or `timeout`.
-    """
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(kind, message)
-        self.kind = kind
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
+    """The parent's variables at this moment: a forked process would have those of its fork server."""
 
 
 def run_payload(payload: bytes) -> bytes:
     """Run the pickled `JobPayload` in this process; return its pickled `JobReturn`."""
-    parent = os.getppid()  # or the server of the parent, which ends with it
+    parent = os.getppid()  # or the fork server, which ends with the parent
     job: JobPayload = cloudpickle.loads(payload)
     os.environ.clear()
     os.environ.update(job.environment)
     signal.signal(signal.SIGTERM, _exit)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's, which ends its jobs
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts, and ends its jobs
     if job.log:
-        _redirect(job.log)
-    _use(job.cores)
+        _redirect_output(job.log)
+    _use_cores(job.cores)
     threading.Thread(target=_watch, args=(parent, job.memory_gb, job.folder), daemon=True).start()
     result = cloudpickle.dumps(_run(job))
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is sent to whoever has delivered: let the interpreter end
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Pebble sends it after the result: let the interpreter shut down
     return result
 
 
@@ -94,42 +80,25 @@ def _run(job: JobPayload) -> JobReturn:
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
     )
-    if result.status == JobStatus.FAILED and not isinstance(result._return_value, BeansExpError):
-        result._return_value = _as_text(result._return_value)
+    error = result._return_value
+    if result.status == JobStatus.FAILED and not isinstance(error, BeansExpError):
+        print("".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
+        result._return_value = from_exception(error)
     return result
-
-
-def _as_text(error: BaseException) -> JobError:
-    print("".join(traceback.format_exception(error)), file=sys.stderr, flush=True)
-    kind = type(error).__name__
-    out_of_memory = kind in ("MemoryError", "ResourceExhaustedError")
-    return JobError("oom" if out_of_memory else "failed", f"{kind}: {str(error).strip()[:500]}")
-
-
-def lost(overrides: Sequence[str], error: JobError) -> JobReturn:
-    """What comes back of a job that returned nothing."""
-    result = JobReturn(overrides=list(overrides), status=JobStatus.FAILED)
-    result._return_value = error
-    return result
-
-
-def is_pruned(result: JobReturn) -> bool:
-    """Whether a job was stopped by its study."""
-    return result.status == JobStatus.FAILED and isinstance(result._return_value, PrunedError)
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def _redirect(log: Path) -> None:
+def _redirect_output(log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
         for descriptor in (1, 2):
             os.dup2(stream.fileno(), descriptor)
 
 
-def _use(cores: tuple[int, ...]) -> None:
+def _use_cores(cores: tuple[int, ...]) -> None:
     """Bind this process to `cores`, before TensorFlow counts them."""
     if not cores:
         return
@@ -139,17 +108,15 @@ def _use(cores: tuple[int, ...]) -> None:
 
 
 def _watch(parent: int, memory_gb: float | None, folder: Path) -> None:
-    """End this process with its parent, or when it holds more than it may."""
+    """End this process when its parent ends, or when it exceeds its memory limit."""
     me = psutil.Process()
     while os.getppid() == parent:
-        held = me.memory_info().rss / 1e9 if memory_gb is not None else 0.0
-        if memory_gb is not None and held > memory_gb:
+        if memory_gb is not None and (used := me.memory_info().rss / 1e9) > memory_gb:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / OVER_MEMORY).write_text(
-                f"it held {held:.1f} GB, more than hydra.launcher.memory_gb={memory_gb:g}"
-            )
+            note = f"used {used:.1f} GB, more than hydra.launcher.memory_gb={memory_gb:g}"
+            (folder / OVER_MEMORY).write_text(note)
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(WATCH_SECONDS)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(20)  # a run is closed within that
+    time.sleep(CLOSE_SECONDS)
     os._exit(1)

@@ -1,1 +1,1 @@
-"""The classes that Hydra looks for in this package; their work is done in `beans_exp.sweep`."""
+"""The plugin classes that Hydra looks for in this package; `beans_exp.sweep` and `beans_exp.launcher` do the work."""

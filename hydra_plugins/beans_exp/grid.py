@@ -1,4 +1,4 @@
-"""`hydra/sweeper=grid`: Hydra's grid, planned as one sweep before its jobs are launched."""
+"""`hydra/sweeper=grid`: every combination of the overrides, planned as one sweep before any job is launched."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ from hydra.core.utils import JobReturn
 
 
 class GridSweeper(BasicSweeper):
-    """Understands the same overrides and `params` as Hydra's basic sweeper."""
+    """Takes the same overrides and `params` as Hydra's basic sweeper."""
 
     def __init__(self, params: dict[str, str] | None = None) -> None:
         super().__init__(max_batch_size=None, params=params)
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
-        """Run every combination of `arguments` that means something of its own."""
+        """Run every distinct combination of `arguments`."""
         from beans_exp.sweep.grid import run_grid  # MLflow is imported when a sweep starts, not when Hydra does
 
         assert self.hydra_context is not None and self.launcher is not None and self.config is not None

@@ -1,4 +1,4 @@
-"""`hydra/launcher=isolated`: every job in a fresh process, which costs itself only, whatever becomes of it."""
+"""`hydra/launcher=isolated`: every job in a fresh process; one that dies costs only itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from beans_exp.launcher.processes import JobPool, Options
+    from beans_exp.launcher.options import Options
+    from beans_exp.launcher.processes import JobPool
 
 
 @dataclass
@@ -20,15 +21,15 @@ class IsolatedConf:
 
     _target_: str = "hydra_plugins.beans_exp.isolated.IsolatedLauncher"
     n_jobs: int = 1
-    """At once; the cores are divided among them."""
+    """Jobs at once; the cores are divided among them."""
     timeout: float | None = None
-    """Seconds a job may take; it ends as killed, and goes on when the sweep is run again."""
+    """Seconds a job may take; it ends as killed, and resumes when the sweep is run again."""
     memory_gb: float | None = None
-    """10^9 bytes a job may hold; beyond, it ends as oom."""
+    """10^9 bytes a job may use; it ends as oom beyond them."""
     on_error: str = "continue"
-    """`stop`: a job that fails leaves the others out that were not started."""
+    """`stop`: once a job has failed, no more are started."""
     max_failures: int | None = None
-    """So many may fail before the others are left out."""
+    """Jobs that may fail before no more are started."""
     retries: int = 1
     """Of a job that was killed (from its checkpoint) or ran out of memory (with half the microbatch)."""
 
@@ -37,7 +38,7 @@ ConfigStore.instance().store(group="hydra/launcher", name="isolated", node=Isola
 
 
 class IsolatedLauncher(Launcher):
-    """Runs the jobs of a sweep as `IsolatedConf` says."""
+    """Runs the jobs of a sweep with the options of `IsolatedConf`."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -46,25 +47,27 @@ class IsolatedLauncher(Launcher):
         self.config: DictConfig | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what a job needs from Hydra."""
+        """Keep Hydra's objects for the jobs."""
         self.hydra_context = hydra_context
         self.task_function = task_function
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run a job for each of `job_overrides` and return what came back, in their order."""
+        """Run a job for each item of `job_overrides` and return the results in order."""
         with self.jobs() as jobs:
             return jobs.run_all(job_overrides, initial_job_idx)
 
     def jobs(self, n_jobs: int = 1) -> "JobPool":
-        """Return what starts jobs one by one, `n_jobs` of them at once if that is more than the option says."""
-        from beans_exp.launcher.processes import JobPool  # what it imports is not for Hydra's start
+        """Return a pool that starts jobs one by one, at most `n_jobs` or the option's number at once."""
+        from beans_exp.launcher.processes import JobPool  # too slow to import when Hydra starts
+        from beans_exp.sweep.microbatch import halve_microbatch
 
         assert self.hydra_context is not None and self.task_function is not None and self.config is not None
-        return JobPool(self.bounds(n_jobs), self.hydra_context, self.task_function, self.config)
+        bounds = self.bounds(n_jobs)
+        return JobPool(bounds, self.hydra_context, self.task_function, self.config, shrink=halve_microbatch)
 
     def bounds(self, n_jobs: int = 1) -> "Options":
-        """Return the options, checked, with `n_jobs` jobs at once if that is more than they say."""
-        from beans_exp.launcher.processes import Options
+        """Return the options, checked, with `n_jobs` jobs at once if that is more than they allow."""
+        from beans_exp.launcher.options import Options
 
         return Options(**self.options | {"n_jobs": max(n_jobs, int(self.options.get("n_jobs", 1)))})

@@ -1,4 +1,4 @@
-"""`hydra/sweeper=optuna`: a search by Optuna's ask and tell, through any of Hydra's launchers."""
+"""`hydra/sweeper=optuna`: a search by Optuna, through any of Hydra's launchers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class OptunaSweeper(Sweeper):
-    """Takes the keys of `conf/hydra/sweeper/optuna.yaml`, which users of `hydra-optuna-sweeper` know."""
+    """Takes the keys of `conf/hydra/sweeper/optuna.yaml`, most of them those of `hydra-optuna-sweeper`."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -20,7 +20,7 @@ class OptunaSweeper(Sweeper):
         self.config: DictConfig | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what a search needs from Hydra."""
+        """Keep Hydra's objects for the search, and instantiate the launcher."""
         self.hydra_context = hydra_context
         self.config = config
         self.launcher = Plugins.instance().instantiate_launcher(
@@ -28,7 +28,7 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Sequence[Any]:
-        """Run the search that `arguments` and `hydra.sweeper.params` describe."""
+        """Run the search described by `arguments` and `hydra.sweeper.params`."""
         from beans_exp.sweep.search import run_search  # Optuna and MLflow are imported when a search starts
 
         assert self.hydra_context is not None and self.launcher is not None and self.config is not None

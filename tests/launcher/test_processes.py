@@ -20,10 +20,12 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from beans_exp.errors import BeansExpError, ConfigError
+from beans_exp.launcher.diagnosis import JobError, error_of
 from beans_exp.launcher.live_table import LiveTable
-from beans_exp.launcher.processes import JobPool, Options, usable_cores
-from beans_exp.launcher.worker import JobError
+from beans_exp.launcher.options import Options, usable_cores
+from beans_exp.launcher.processes import JobPool
 from beans_exp.run_folder import RunProgress, write_progress
+from beans_exp.sweep.microbatch import halve_microbatch
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 
@@ -54,7 +56,7 @@ def jobs(tmp_path: Path) -> Callable[..., AbstractContextManager[JobPool]]:
             fixed = [f"hydra.sweep.dir={tmp_path / 'sweep'}", "hydra.job.chdir=false"]
             config = compose(overrides=fixed, return_hydra_config=True)
             context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
-            with JobPool(Options(**{"retries": 0} | options), context, task, config) as found:
+            with JobPool(Options(**{"retries": 0} | options), context, task, config, halve_microbatch) as found:
                 yield found
 
     return opened
@@ -76,7 +78,7 @@ def _statuses(returns: list[JobReturn]) -> list[str]:
 
 
 def _error(found: JobReturn) -> tuple[str, str]:
-    error = found._return_value
+    error = error_of(found)
     assert isinstance(error, JobError)
     return error.kind, error.message
 
@@ -120,8 +122,8 @@ def _hang(config: DictConfig) -> Any:
 @pytest.mark.parametrize(
     ("task", "kind", "message"),
     [
-        (_kill, "killed", "its process was ended by SIGKILL"),
-        (_crash, "killed", "its process was ended by SIGABRT"),
+        (_kill, "killed", "process was killed by SIGKILL"),
+        (_crash, "killed", "process was killed by SIGABRT"),
         (_exit, "failed", "exit status 7"),
         (_raise, "failed", "ValueError: a bad value"),
         (_run_out, "oom", "MemoryError: no more"),
@@ -138,14 +140,14 @@ def test_a_job_costs_itself_alone(task: Callable[[DictConfig], Any], kind: str, 
 def test_a_job_that_hangs_ends_at_its_limit(sweep: Sweep) -> None:
     returns = sweep(_hang, [1, 2], timeout=8)
     assert _statuses(returns) == ["FAILED", "COMPLETED"]
-    assert _error(returns[0]) == ("timeout", "it took longer than hydra.launcher.timeout=8 seconds")
+    assert _error(returns[0]) == ("timeout", "exceeded hydra.launcher.timeout=8 seconds")
 
 
 def test_a_job_that_the_kernel_killed_ran_out_of_memory(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = iter(range(100))
-    monkeypatch.setattr("beans_exp.launcher.processes.kernel_kills", lambda: next(counts))
+    monkeypatch.setattr("beans_exp.launcher.diagnosis.kernel_kills", lambda: next(counts))
     (found,) = sweep(_kill, [1])
-    assert _error(found) == ("oom", "the kernel killed it: the machine's memory was full")
+    assert _error(found) == ("oom", "killed by the kernel: the machine ran out of memory")
 
 
 def _hold(config: DictConfig) -> Any:
@@ -168,7 +170,7 @@ def _user_error(config: DictConfig) -> Any:
 
 def test_an_error_that_the_user_can_mend_comes_back_as_it_is(sweep: Sweep) -> None:
     (found,) = sweep(_user_error, [1])
-    assert isinstance(found._return_value, BeansExpError) and str(found._return_value) == "mend this"
+    assert isinstance(error_of(found), BeansExpError) and str(error_of(found)) == "mend this"
 
 
 @pytest.mark.parametrize(
@@ -219,10 +221,10 @@ def test_a_worker_that_is_free_takes_the_next_job_at_once(jobs: Callable[..., Ab
     with jobs(_rest, n_jobs=2) as started:
         started.start(0, ["+x=60"])
         started.start(1, ["+x=0"])
-        assert [number for number, _ in started.ended()] == [1]
+        assert [number for number, _ in started.wait()] == [1]
         assert started.has_room, "beside the one that goes on"
         started.start(2, ["+x=0"])
-        assert [number for number, _ in started.ended()] == [2]
+        assert [number for number, _ in started.wait()] == [2]
 
 
 def test_jobs_side_by_side_are_a_live_table(
@@ -233,10 +235,10 @@ def test_jobs_side_by_side_are_a_live_table(
     monkeypatch.setenv("COLUMNS", "100")
     board = LiveTable(shown=True)
     board.start()
-    board.started(0, "reg=l2", None)
-    board.started(1, "reg=l1", None)
+    board.add(0, "reg=l2", None)
+    board.add(1, "reg=l1", None)
     write_progress(tmp_path, RunProgress(1, 3, 20, {"val/accuracy": 0.75, "train/accuracy": 0.5}, 125))
-    board.show({0: tmp_path, 1: tmp_path / "not there"})
+    board.refresh({0: tmp_path, 1: tmp_path / "not there"})
     board.stop()
     printed = capsys.readouterr().out
     row, *_ = [line.split() for line in printed.splitlines() if "reg=l2" in line and "3/20" in line]
