@@ -35,7 +35,7 @@ class Composer:
 
     def _compose(self, words: list[str]) -> Point:
         given = to_config(self.loader.load_sweep_config(self.config, words))
-        return self.points.of(words, replace(given, confirm=ConfirmConfig()))
+        return self.points.resolve(words, replace(given, confirm=ConfirmConfig()))
 
     def shared(self) -> Config:
         """What all trials share, searched keys at their defaults: the seed, what is confirmed at the end."""

@@ -19,7 +19,7 @@ from beans_exp.hpo.study import FINGERPRINT
 from beans_exp.schema import ObjectiveConfig
 from beans_exp.sweep.composer import Composer
 from beans_exp.sweep.point import Point
-from beans_exp.sweep.sweep_jobs import SweepJobs, values_of
+from beans_exp.sweep.sweep_jobs import SweepJobs, objective_values
 
 log = logging.getLogger(__name__)
 
@@ -121,17 +121,17 @@ def run_points(jobs: SweepJobs, points: Sequence[Point]) -> dict[str, float]:
     while waiting or running:
         while waiting and jobs.has_room:
             point = waiting.pop(0)
-            if (known := jobs.finished(point)) is not None:
+            if (known := jobs.reuse(point)) is not None:
                 values[point.fingerprint] = known[0]
             else:
                 running[jobs.start(point)] = point
         if not running and waiting:
             print("confirmation: too many jobs failed (hydra.launcher.on_error, hydra.launcher.max_failures)")
             break
-        for number, result in jobs.ended():
+        for number, result in jobs.wait():
             point = running.pop(number)
             if result.status == JobStatus.COMPLETED:
-                values[point.fingerprint] = values_of(result)[0]
+                values[point.fingerprint] = objective_values(result)[0]
             else:
                 print(f"confirmation with seed={point.config.seed} failed: {result._return_value}")
     return values
@@ -152,8 +152,8 @@ def _log(candidates: Sequence[Candidate], jobs: SweepJobs) -> None:
     for candidate in candidates:
         trial, words = candidate.trial, " ".join(space.words(candidate.trial.params))
         for point, value in zip(candidate.points, candidate.values, strict=True):
-            run_id = jobs.run_of(point.fingerprint)
+            run_id = jobs.run_id(point.fingerprint)
             lines.writerow([trial.number, trial.values[0], point.config.seed, value, run_id, words])
-    jobs.place.parent.log_text(text.getvalue(), "confirmation.csv")
+    jobs.sweep.parent.log_text(text.getvalue(), "confirmation.csv")
     if candidates:
-        jobs.place.parent.log_metric("confirm/mean", candidates[0].mean)
+        jobs.sweep.parent.log_metric("confirm/mean", candidates[0].mean)

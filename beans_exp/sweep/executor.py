@@ -1,4 +1,4 @@
-"""Jobs that are started as they come up: one by one where the launcher can, else a batch at a time."""
+"""Runs the jobs of a search as they come: one by one where the launcher can, else in batches."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,11 +7,11 @@ from typing import Protocol
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 
-from beans_exp.launcher.worker import JobError, lost
+from beans_exp.launcher.diagnosis import JobError, failed_result
 
 
 class Executor(Protocol):
-    """Where jobs are started, and come back from."""
+    """Starts jobs and returns their results."""
 
     @property
     def has_room(self) -> bool:
@@ -20,40 +20,40 @@ class Executor(Protocol):
     def start(self, number: int, overrides: Sequence[str]) -> None:
         """Start a job."""
 
-    def ended(self) -> list[tuple[int, JobReturn]]:
-        """Wait for jobs to end, and return their numbers with what came back; none where none is under way."""
+    def wait(self) -> list[tuple[int, JobReturn]]:
+        """Wait until jobs have ended; return their numbers and results, none if none is running."""
 
 
 class BatchExecutor:
-    """Any of Hydra's launchers: it takes a batch of jobs and returns when all of them have ended."""
+    """Runs batches through any of Hydra's launchers, which return when all jobs of a batch have ended."""
 
     def __init__(self, launcher: Launcher, size: int) -> None:
         self.launcher = launcher
         self.size = size
-        self.waiting: list[tuple[int, list[str]]] = []
+        self.queue: list[tuple[int, list[str]]] = []
 
     @property
     def has_room(self) -> bool:
-        return len(self.waiting) < self.size
+        return len(self.queue) < self.size
 
     def start(self, number: int, overrides: Sequence[str]) -> None:
-        self.waiting.append((number, list(overrides)))
+        self.queue.append((number, list(overrides)))
 
-    def ended(self) -> list[tuple[int, JobReturn]]:
-        if not self.waiting:
+    def wait(self) -> list[tuple[int, JobReturn]]:
+        if not self.queue:
             return []
-        batch, self.waiting = self.waiting, []
+        batch, self.queue = self.queue, []
         try:
-            returns = self.launcher.launch([overrides for _, overrides in batch], initial_job_idx=batch[0][0])
-        except Exception as error:  # what a cluster's launcher can raise for one of them
+            results = self.launcher.launch([overrides for _, overrides in batch], initial_job_idx=batch[0][0])
+        except Exception as error:  # a cluster's launcher may raise for one job: the search continues
             cause = JobError("failed", f"{type(error).__name__}: {error}")
-            returns = [lost(overrides, cause) for _, overrides in batch]
-        return [(number, result) for (number, _), result in zip(batch, returns, strict=True)]
+            results = [failed_result(overrides, cause) for _, overrides in batch]
+        return [(number, result) for (number, _), result in zip(batch, results, strict=True)]
 
 
 @contextmanager
 def open_executor(launcher: Launcher, n_jobs: int) -> Iterator[Executor]:
-    """Yield a stream through `launcher` with `n_jobs` jobs at once; what is under way at the end is ended."""
+    """Yield an executor that runs `n_jobs` jobs at once through `launcher`; at the end, running jobs are terminated."""
     if not hasattr(launcher, "jobs"):
         yield BatchExecutor(launcher, n_jobs)
         return

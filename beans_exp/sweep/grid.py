@@ -1,4 +1,4 @@
-"""A grid from its overrides to its table: plan, then launch."""
+"""A grid from its overrides to its table: compose, plan, launch."""
 
 import copy
 import sys
@@ -25,64 +25,64 @@ PLAIN_KEYS = {item.name for item in fields(Config) if not is_dataclass(item.type
 def run_grid(
     hydra_context: HydraContext, launcher: Launcher, config: DictConfig, grid: Sequence[list[str]]
 ) -> Sequence[JobReturn]:
-    """Run the combinations in `grid` (the overrides of each) through `launcher` and return what came back.
+    """Run the combinations in `grid` (the overrides of each) through `launcher` and return the results.
 
-    Ends the program with a message for what the user can mend, and with exit status 1, after the table, if a job did
-    not end well.
+    Ends the program with a message for an error that the user can fix, and with exit status 1, after the table, if a
+    job failed.
     """
     with errors_as_messages():
-        points = [*compose_grid(hydra_context.config_loader, config, grid)]
-        plan = plan_grid(points)
+        plan = plan_grid([*compose_grid(hydra_context.config_loader, config, grid)])
         if hasattr(launcher, "bounds"):
-            launcher.bounds()  # what it is given is checked before anything is written
+            launcher.bounds()  # its options are checked before anything is written
         _print_plan(plan)
-        if plan.only:
+        if plan.preview:
             from beans_exp.sweep.preview import print_grid_preview
 
             print_grid_preview(plan, config)
             return []
-        from beans_exp.sweep.launch import launch  # MLflow is imported once the plan is known to be good
+        from beans_exp.sweep.launch import launch  # MLflow is imported once the plan is known to be valid
 
-        returns, every_job_ended_well = launch(plan, launcher, config)
-    if not every_job_ended_well:
+        results, succeeded = launch(plan, launcher, config)
+    if not succeeded:
         sys.exit(1)
-    return returns
+    return results
 
 
 def compose_grid(loader: ConfigLoader, config: DictConfig, grid: Sequence[list[str]]) -> Iterator[GridPoint]:
-    """Compose each combination; Hydra reads its files once for each choice of options.
+    """Compose each combination; Hydra reads its files once per choice of options.
 
-    That takes it a tenth of a second, so that thousands of seeds would take minutes: what differs from a combination
-    that Hydra composed in values alone is set in a copy of it, as Hydra would. A value that does not fit is left to
-    Hydra, for its message.
+    Hydra takes a tenth of a second to compose, so thousands of seeds would take minutes: a combination that differs
+    from a composed one only in values is made from a copy of it. A value that does not fit is left to Hydra, for its
+    message.
     """
-    made: dict[tuple[str, ...], DictConfig] = {}
+    composed_by_options: dict[tuple[str, ...], DictConfig] = {}
     for overrides in grid:
         parsed = OverridesParser.create().parse_overrides(overrides)
-        values = {word.key_or_group: word.value() for word in parsed if _sets_a_value(word)}
-        options = (*values, *(str(word.input_line) for word in parsed if not _sets_a_value(word)))
+        values = {override.key_or_group: override.value() for override in parsed if _sets_value(override)}
+        options = (*values, *(str(override.input_line) for override in parsed if not _sets_value(override)))
         try:
-            composed = copy.deepcopy(made[options])
+            composed = copy.deepcopy(composed_by_options[options])
             for key, value in values.items():
                 OmegaConf.update(composed, key, value, merge=True)
-            found = to_config(composed)
+            typed = to_config(composed)
         except (KeyError, OmegaConfBaseException, ConfigError):
-            whole = loader.load_sweep_config(config, overrides)
-            found = to_config(whole)
-            with open_dict(whole):
-                del whole["hydra"]  # the larger part
-            made[options] = whole
-        yield GridPoint(overrides, found)
+            composed = loader.load_sweep_config(config, overrides)
+            typed = to_config(composed)
+            with open_dict(composed):
+                del composed["hydra"]  # the larger part
+            composed_by_options[options] = composed
+        yield GridPoint(overrides, typed)
 
 
-def _sets_a_value(word: Override) -> bool:
-    """Whether it is `group.key=value`, or one of a key without a group; an option of a group has no dot."""
-    return word.type is OverrideType.CHANGE and ("." in word.key_or_group or word.key_or_group in PLAIN_KEYS)
+def _sets_value(override: Override) -> bool:
+    """Whether it is `group.key=value`, or sets a key without a group; an option of a group has no dot."""
+    key = override.key_or_group
+    return override.type is OverrideType.CHANGE and ("." in key or key in PLAIN_KEYS)
 
 
 def _print_plan(plan: Plan) -> None:
-    """Print how many points were asked for, and what was dropped."""
+    """Print the number of points, and the options that were dropped."""
     print(f"{plan.requested} requested, {len(plan.jobs)} distinct")
-    for text in plan.dropped:
-        print(f"  reduced: {text}")
+    for reason in plan.dropped:
+        print(f"  reduced: {reason}")
     sys.stdout.flush()

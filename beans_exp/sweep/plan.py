@@ -1,4 +1,4 @@
-"""From the points of a grid to the jobs that differ: options that cannot act are dropped, equal points run once."""
+"""From the points of a grid to its distinct jobs: options without effect are dropped, equal points run once."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from beans_exp.sweep.point import Point, Points
 
 @dataclass(frozen=True)
 class GridPoint:
-    """What was asked for: the overrides of one combination, and the configuration that they compose to."""
+    """A combination of the grid: its overrides, and the configuration that they compose to."""
 
     overrides: list[str]
     config: Config
@@ -21,12 +21,12 @@ class GridPoint:
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """What is run: a point, labelled by what sets it apart from the others."""
+    """A job of the plan, labelled by the overrides that set it apart from the others."""
 
     point: Point
     label: str
-    points: int = 1
-    """How many points of the grid mean this job."""
+    merged: int = 1
+    """How many points of the grid this job runs."""
 
     @property
     def config(self) -> Config:
@@ -39,13 +39,14 @@ class PlannedJob:
 
 @dataclass(frozen=True)
 class Plan:
-    """The distinct jobs of a sweep, in the order in which they were asked for."""
+    """The distinct jobs of a sweep, in the order of the grid."""
 
     jobs: list[PlannedJob]
     requested: int
     dropped: list[str]
-    only: bool
-    """Whether the plan is all that was asked for (`plan=true`)."""
+    """Why options were dropped, a sentence each."""
+    preview: bool
+    """Whether the plan is only printed (`plan=true`)."""
 
     @property
     def tracking(self) -> TrackingConfig:
@@ -56,7 +57,7 @@ class Plan:
         return self.jobs[0].config.objective
 
     def depths(self, job: PlannedJob) -> list[int]:
-        """The numbers of unfrozen blocks, stages without any included, of the jobs on the same base and data."""
+        """Return the numbers of unfrozen blocks in jobs on the same base and data; 0 if a stage unfreezes none."""
         alike = [other.config for other in self.jobs if other.config.model == job.config.model]
         alike = [config for config in alike if config.data == job.config.data]
         heads = {0 for config in alike if config.trainer.epochs}
@@ -70,49 +71,49 @@ class Plan:
 
 
 def plan_grid(grid: Sequence[GridPoint]) -> Plan:
-    """Return the jobs that the points of `grid` mean.
+    """Return the distinct jobs of `grid`.
 
-    Raises ConfigError for an option that acts at no point and for a point that cannot be run, DataError for a data
-    set that is missing.
+    Raises ConfigError for an option that has no effect at any point and for a point that cannot be run, DataError for
+    a missing data set.
     """
     if not grid:
-        raise ConfigError("the grid has no point: no option matches what it asks for")
+        raise ConfigError("the grid is empty: no option matches its overrides")
     for key in ("tracking", "objective", "plan"):
         _require_one(grid, key)
-    meanings = Points()
-    points = [meanings.of(asked.overrides, asked.config) for asked in grid]
-    _require_action(grid)
-    equal = Counter(point.fingerprint for point in points)
+    resolver = Points()
+    points = [resolver.resolve(combination.overrides, combination.config) for combination in grid]
+    _require_effect(grid)
+    counts = Counter(point.fingerprint for point in points)
     jobs: dict[str, PlannedJob] = {}
     dropped: list[str] = []
-    for asked, point in zip(grid, points, strict=True):
+    for combination, point in zip(grid, points, strict=True):
         dropped += [str(option) for option in point.inert]
-        jobs.setdefault(point.fingerprint, PlannedJob(point, _label(asked, grid), equal[point.fingerprint]))
+        jobs.setdefault(point.fingerprint, PlannedJob(point, _label(combination, grid), counts[point.fingerprint]))
     return Plan(list(jobs.values()), len(grid), list(dict.fromkeys(dropped)), grid[0].config.plan)
 
 
-def _require_one(points: Sequence[GridPoint], key: str) -> None:
-    """Raise ConfigError where a grid varies what belongs to the sweep as a whole."""
-    for point in points:
-        if getattr(point.config, key) != getattr(points[0].config, key):
+def _require_one(grid: Sequence[GridPoint], key: str) -> None:
+    """Raise ConfigError where a grid varies a key of the sweep as a whole."""
+    for point in grid:
+        if getattr(point.config, key) != getattr(grid[0].config, key):
             raise ConfigError(f"{key} differs between the points of the grid: a sweep has one. Start a sweep for each")
 
 
-def _label(point: GridPoint, points: Sequence[GridPoint]) -> str:
-    varied = [word for word in point.overrides if any(word not in other.overrides for other in points)]
+def _label(point: GridPoint, grid: Sequence[GridPoint]) -> str:
+    varied = [override for override in point.overrides if any(override not in other.overrides for other in grid)]
     return " ".join(varied or point.overrides) or "defaults"
 
 
-def _require_action(points: Sequence[GridPoint]) -> None:
-    """Raise ConfigError where an option, with the value it was given, acts at no point of the grid."""
-    inert_at = [{option.key: option for option in inert_options(point.config)} for point in points]
+def _require_effect(grid: Sequence[GridPoint]) -> None:
+    """Raise ConfigError where an option, at the value it was given, has no effect at any point of the grid."""
+    inert_at = [{option.key: option for option in inert_options(point.config)} for point in grid]
     for option in (option for inert in inert_at for option in inert.values()):
         acts = (
             option.key not in inert and _value(point.config, option.key) == option.value
-            for point, inert in zip(points, inert_at, strict=True)
+            for point, inert in zip(grid, inert_at, strict=True)
         )
         if not any(acts):
-            raise ConfigError(f"{option}; it acts at no point of the grid. Leave it out")
+            raise ConfigError(f"{option}; it has no effect at any point of the grid. Leave it out")
 
 
 def _value(config: Config, key: str) -> Any:

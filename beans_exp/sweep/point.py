@@ -1,4 +1,4 @@
-"""A point of a grid or a search: what its words mean once they are composed, reduced and resolved."""
+"""A point of a grid or a search: its overrides, and the run that they mean once composed, reduced and resolved."""
 
 from dataclasses import dataclass
 
@@ -11,30 +11,33 @@ from beans_exp.schema.precision import resolve_precision
 
 @dataclass(frozen=True)
 class Point:
-    """The words of a job and what they mean: its reduced and resolved configuration, and what that is."""
+    """The overrides of a job, its reduced and resolved configuration, and the fingerprint of that."""
 
     overrides: list[str]
     config: Config
     fingerprint: str
     inert: list[Inert]
-    """The options that were asked for and cannot act."""
+    """The options that were given and have no effect."""
     precision_was_auto: bool
 
 
 class Points:
-    """From composed configurations to points; each data set is looked at once."""
+    """Makes points from composed configurations; reads each data set's facts once."""
 
     def __init__(self) -> None:
         self.sources: dict[str, Source] = {}
 
-    def of(self, overrides: list[str], given: Config) -> Point:
-        """Return what `given` means; raises ConfigError for what cannot be run, DataError for missing data."""
-        if given.sweep != SweepConfig() or given.features.blocks:
-            raise ConfigError("sweep.* and features.blocks are written by the sweeper, not by hand. Leave them out")
-        reduced, inert = reduce(given)
+    def resolve(self, overrides: list[str], composed: Config) -> Point:
+        """Return the point that `composed` means.
+
+        Raises ConfigError for a configuration that cannot be run, DataError for missing data.
+        """
+        if composed.sweep != SweepConfig() or composed.features.blocks:
+            raise ConfigError("sweep.* and features.blocks are set by the sweeper, not by hand. Leave them out")
+        reduced, inert = reduce(composed)
         config = resolve_precision(reduced)
-        mark = fingerprint(config, self.source(config))
-        return Point(overrides, config, mark, inert, precision_was_auto=config != reduced)
+        precision_was_auto = config != reduced
+        return Point(overrides, config, fingerprint(config, self.source(config)), inert, precision_was_auto)
 
     def source(self, config: Config) -> Source:
         """Return the data set of `config`."""

@@ -1,34 +1,36 @@
-"""The table that ends a sweep: what became of each job."""
+"""The table that ends a sweep: the outcome of each job."""
 
-import sys
 from collections.abc import Sequence
 
 from hydra.core.utils import JobReturn, JobStatus
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from beans_exp.errors import BeansExpError
+from beans_exp.launcher.diagnosis import JobError, error_of
 from beans_exp.sweep.plan import Plan, PlannedJob
+from beans_exp.terminal import open_console
 from beans_exp.tracking.parent_run import Outcome
 
 
-def print_results(plan: Plan, outcomes: Sequence[Outcome], returns: Sequence[JobReturn], hint: str) -> None:
-    """Print a row for each job, the causes of those that failed, and `hint`, how to see them in a browser."""
+def print_results(plan: Plan, outcomes: Sequence[Outcome], results: Sequence[JobReturn], hint: str) -> None:
+    """Print a row per job, the errors of those that failed, and `hint`, how to see them in a browser.
+
+    `results` is empty after an interrupt.
+    """
     objective = plan.objective.metrics
     others = [name for name in ("test/accuracy", "gap/accuracy") if name not in objective]
     table = Table("job", "status", *objective, *others, "seconds", "run", box=SIMPLE_HEAD)
     for column in table.columns[2:-1]:
         column.justify = "right"
-    results: list[JobReturn | None] = [*returns] or [None] * len(outcomes)
-    for job, outcome, result in zip(plan.jobs, outcomes, results, strict=True):
+    result_or_none: list[JobReturn | None] = [*results] or [None] * len(outcomes)
+    for job, outcome, result in zip(plan.jobs, outcomes, result_or_none, strict=True):
         table.add_row(*_row(job, outcome, result, objective, others))
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    console.print(table)
-    for job, result in zip(plan.jobs, results, strict=True):
-        if result is not None and result.status == JobStatus.FAILED:
-            error = result._return_value
-            print(f"{job.label}: {'' if isinstance(error, BeansExpError) else type(error).__name__ + ': '}{error}")
+    open_console().print(table)
+    for job, result in zip(plan.jobs, result_or_none, strict=True):
+        if result is not None and (error := error_of(result)) is not None:
+            kind = "" if isinstance(error, BeansExpError | JobError) else f"{type(error).__name__}: "
+            print(f"{job.label}: {kind}{error}")
     print(f"experiment {plan.tracking.experiment}: {hint}")
 
 

@@ -32,7 +32,7 @@ from beans_exp.hpo.study import (
     one_at_a_time,
     open_study,
 )
-from beans_exp.launcher.worker import JobError, is_pruned
+from beans_exp.launcher.diagnosis import JobError, is_pruned
 from beans_exp.metrics import BY_NAME
 from beans_exp.models.weights import weights_digest
 from beans_exp.schema import Config
@@ -43,7 +43,7 @@ from beans_exp.sweep.confirm import confirm
 from beans_exp.sweep.point import Point
 from beans_exp.sweep.preview import print_search_preview
 from beans_exp.sweep.summary import summarize
-from beans_exp.sweep.sweep_jobs import SweepJobs, default_storage, open_jobs, values_of
+from beans_exp.sweep.sweep_jobs import SweepJobs, default_storage, objective_values, open_jobs
 from beans_exp.tracking import tags
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def run_search(
             open_jobs(launcher, config, tracking, sweep_id, options.n_jobs) as jobs,
         ):
             known = {"storage": url, "name": name, "wanted": options.n_trials}
-            jobs.place.parent.set_tag(tags.STUDY, json.dumps(known))
+            jobs.sweep.parent.set_tag(tags.STUDY, json.dumps(known))
             ok = _Loop(options, composer, study, jobs, tunes).run()
             with one_at_a_time(study):
                 found = confirm(study.counted, composer, jobs, first.config.objective) if ok else None
@@ -231,7 +231,7 @@ class _Loop:
             while self.jobs.has_room and self._goes_on and not self.waiting:
                 self._next()
             if self.running:
-                for number, result in self.jobs.ended():
+                for number, result in self.jobs.wait():
                     self._tell(*self.running.pop(number), result)
             elif self.waiting or (self.study.others and not self._is_over):
                 time.sleep(WAIT_SECONDS)  # their ends may leave points to try again
@@ -317,10 +317,10 @@ class _Loop:
 
     def _told_already(self, trial: Trial, point: Point) -> bool:
         """Tell the value of a finished run that is the same, or what an equal trial ended with."""
-        values = self.jobs.finished(point)
+        values = self.jobs.reuse(point)
         if values is not None:
             trial.set_user_attr(ORIGIN, "reused")
-            trial.set_user_attr("beans.run", self.jobs.run_of(point.fingerprint))
+            trial.set_user_attr("beans.run", self.jobs.run_id(point.fingerprint))
             self._complete(trial, values)
             return True
         equal = [other for other in self.study.counted if other.user_attrs.get(FINGERPRINT) == point.fingerprint]
@@ -339,9 +339,9 @@ class _Loop:
             log.warning("trial %d: another machine took this one for dead, and tries its point again", trial.number)
             return
         error = result._return_value
-        trial.set_user_attr("beans.run", self.jobs.run_of(point.fingerprint))
+        trial.set_user_attr("beans.run", self.jobs.run_id(point.fingerprint))
         if result.status == JobStatus.COMPLETED:
-            self._complete(trial, values_of(result))
+            self._complete(trial, objective_values(result))
         elif is_pruned(result):
             trial.set_user_attr(TOO_SLOW, isinstance(error, TooSlowError))
             self.study.tell(trial, None, TrialState.PRUNED)

@@ -33,10 +33,10 @@ def summarize(
         _print_trial("best", trial, composer, config)
     if confirmed is not None:
         _print_trial("confirmed on fresh seeds:", confirmed, composer, config)
-    jobs.place.parent.log_text(study.study.trials_dataframe().to_csv(index=False), "trials.csv")
+    jobs.sweep.parent.log_text(study.study.trials_dataframe().to_csv(index=False), "trials.csv")
     if not several:
         _log_pictures(study.study, jobs, config.objective.metrics[0])
-    print(f"experiment {config.tracking.experiment}: {jobs.place.hint}")
+    print(f"experiment {config.tracking.experiment}: {jobs.sweep.hint}")
     if (address := dashboard_address(study.url)) is not None:
         print(f"study {study.name}: optuna-dashboard {shlex.quote(address)}")
 
@@ -70,7 +70,7 @@ def _log_pictures(study: optuna.Study, jobs: SweepJobs, objective: str) -> None:
     complete = len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
     for name, (draw, what) in drawn.items():
         if (figure := _drawn(draw, study, objective, f"{what} {objective}, {complete} complete trials")) is not None:
-            jobs.place.parent.log_figure(figure, name)
+            jobs.sweep.parent.log_figure(figure, name)
 
 
 def _drawn(draw: Callable[..., Any], study: optuna.Study, objective: str, title: str) -> Figure | None:

@@ -41,13 +41,13 @@ def test_a_point_whose_option_cannot_act_is_reduced_and_said(composed: Composed)
     plan = _plan(composed, *points)
     assert (plan.requested, len(plan.jobs)) == (4, 3)
     assert plan.dropped == [
-        "kernel.factorized=true cannot act: kernel acts on model=lenet, and model=lenet5 has kernels of its own"
+        "kernel.factorized=true has no effect: only model=lenet uses kernel (model=lenet5 has fixed kernels)"
     ]
 
 
 def test_an_option_that_acts_nowhere_is_an_error(composed: Composed) -> None:
     points = [[f"model={model}", f"finetune={depth}"] for model in ("lenet", "lenet5") for depth in ("none", "top2")]
-    with pytest.raises(ConfigError, match=r"finetune\.blocks=2 cannot act.*no point of the grid"):
+    with pytest.raises(ConfigError, match=r"finetune\.blocks=2 has no effect.*no point of the grid"):
         _plan(composed, *points)
 
 

@@ -104,7 +104,7 @@ def test_the_line_to_paste_runs_the_trial_again(
     line = composer.single_run(params)
     single = loader.load_configuration("config", line, RunMode.RUN)
     assert single.hydra.mode in (None, RunMode.RUN)
-    again = Points().of(line, single_config(single))
+    again = Points().resolve(line, single_config(single))
     assert again.fingerprint == composer.point(params).fingerprint
     assert again.config.trainer.test and not again.inert
 
@@ -127,12 +127,12 @@ def test_a_plan_tells_what_is_searched_and_what_is_there(program: Program) -> No
     words = [*SEARCH, "trainer.epochs=1", "kernel=k3,k5", "hydra/sweeper/sampler=grid", "confirm.top=0"]
     nothing = program(*words, "plan=true")
     assert nothing.returncode == 0, nothing.stderr
-    assert 'kernel: choice ["k3", "k5"]' in nothing.stdout and "0 are there" in nothing.stdout
+    assert 'kernel: choice ["k3", "k5"]' in nothing.stdout and "0 trials exist" in nothing.stdout
     assert not Path("mlruns").exists() and not Path("outputs").exists()
     assert program(*words, "hydra.sweeper.n_trials=1").returncode == 0
     some = program(*words, "hydra.sweeper.n_trials=2", "plan=true")
-    assert "1 are there, 1 complete" in some.stdout
-    assert "to come: 1 trials, 0 confirming runs; one after another: " in some.stdout
+    assert "1 trials exist: 1 complete" in some.stdout
+    assert "remaining: 1 trials, 0 confirmation runs; one after another: " in some.stdout
 
 
 class _Reversed:
@@ -143,14 +143,14 @@ class _Reversed:
     def __init__(self) -> None:
         self.started: list[Point] = []
 
-    def finished(self, point: Point) -> None:
+    def reuse(self, point: Point) -> None:
         return None
 
     def start(self, point: Point) -> int:
         self.started.append(point)
         return len(self.started) - 1
 
-    def ended(self) -> list[tuple[int, JobReturn]]:
+    def wait(self) -> list[tuple[int, JobReturn]]:
         results = [JobReturn(status=JobStatus.COMPLETED) for _ in self.started]
         for result, point in zip(results, self.started, strict=True):
             result.return_value = float(point.config.seed)
