@@ -1,0 +1,31 @@
+"""The documentation agrees with the code: paths exist, and every metric is listed."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from beans_exp.metrics import METRICS, Metric
+from beans_exp.schema import CONF
+
+ROOT = CONF.parent
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+PATHS = sorted(set(re.findall(r"`((?:beans_exp|conf|tests|hydra_plugins|docs|benchmarks)/[\w/.]*)`", CONTRIBUTING)))
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if "NAME" not in path])
+def test_every_path_in_contributing_exists(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_every_metric_is_documented(metric: Metric) -> None:
+    logged = f"{'epoch' if metric.per_epoch else 'run'}{', test' if metric.needs_test else ''}"
+    row = f"| `{metric.name}` | {logged} | {metric.direction or ''} | {metric.meaning} |"
+    assert row in (ROOT / "docs" / "metrics.md").read_text().splitlines()
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("docs/*.md")) + [ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+def test_every_link_between_pages_works(file: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", file.read_text()):
+        assert (file.parent / target).exists(), target
