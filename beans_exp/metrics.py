@@ -33,24 +33,24 @@ class Metric:
         return f"{value / self.unit:.{self.decimals}f}"
 
 
-def _split_metrics(split: str, part: str) -> list[Metric]:
+def _split_metrics(split: str, part: str, when: str) -> list[Metric]:
     """Loss, accuracy and cross-entropy of one split; those of `test` are measured once, the others in each epoch."""
     metric = partial(Metric, per_epoch=split != "test", needs_test=split == "test")
     return [
-        metric(f"{split}/loss", f"{part} loss", "with the penalties of L1 and L2", "minimize"),
-        metric(f"{split}/accuracy", part, "accuracy", "maximize", style="percent"),
-        metric(f"{split}/cross_entropy", f"{part} cross-entropy", "nats per image", "minimize"),
+        metric(f"{split}/loss", f"{part} loss", f"with penalties and label smoothing, {when}", "minimize"),
+        metric(f"{split}/accuracy", part, f"accuracy, {when}", "maximize", style="percent"),
+        metric(f"{split}/cross_entropy", f"{part} cross-entropy", f"nats per image, {when}", "minimize"),
     ]
 
 
 METRICS = (
-    *_split_metrics("train", "train"),
-    *_split_metrics("val", "validation"),
+    *_split_metrics("train", "train", "running mean over the epoch"),
+    *_split_metrics("val", "validation", "after the epoch"),
     Metric(
         "time/epoch_seconds", "seconds per epoch", "training and validation", "minimize", per_epoch=True, decimals=1
     ),
     Metric("stage", "stage", "1: head or whole model, 2: fine-tuning", per_epoch=True, decimals=0),
-    *_split_metrics("test", "test"),
+    *_split_metrics("test", "test", "with the selected weights"),
     Metric("best/val_accuracy", "best validation", "accuracy in the best epoch", "maximize", style="percent"),
     Metric("best/epoch", "best epoch", "the first with the best validation accuracy", decimals=0),
     Metric(
