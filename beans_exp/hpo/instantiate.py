@@ -1,4 +1,4 @@
-"""A sampler or a pruner from its class path and arguments, in the sweeper and in jobs alike, without Hydra."""
+"""Create a sampler or a pruner from its class path and arguments, without Hydra, in the sweeper and in jobs."""
 
 import importlib
 import inspect
@@ -12,20 +12,20 @@ from beans_exp.schema.rules import broken, shown
 
 
 def instantiate(node: Mapping[str, Any], key: str = "optuna", /, **more: Any) -> Any:
-    """Return what `node` describes: `_target_`, the path of a class, and its arguments, which may be such nodes too.
+    """Return an instance of the class at the path `_target_` of `node`; its arguments may be such nodes, too.
 
-    `key` is where the node stands in the configuration, for messages; `more` are further arguments. Raises ConfigError
-    for a class that does not exist and for arguments that it does not take.
+    `key` is the node's key in the configuration, for messages; `more` are further arguments. Raises ConfigError for a
+    class that does not exist and for arguments that it does not accept.
     """
     target = _class(shown(node.get("_target_")), f"{key}._target_")
     given = {name: _value(value, f"{key}.{name}") for name, value in node.items() if name != "_target_"}
     try:
         _require_arguments(target, given | more, key)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".* is (an )?experimental")  # whoever names it wants it
+            warnings.filterwarnings("ignore", message=".* is (an )?experimental")  # the user chose it
             return target(**given, **more)
     except (ImportError, TypeError, ValueError) as error:
-        raise ConfigError(f"{key}: {node['_target_']} does not take what it is given: {error}") from error
+        raise ConfigError(f"{key}: {node['_target_']} rejects its arguments: {error}") from error
 
 
 def _value(value: Any, key: str) -> Any:
@@ -47,13 +47,13 @@ def _class(path: str, key: str) -> type:
 
 def _require_arguments(target: type, given: Mapping[str, Any], key: str) -> None:
     parameters = inspect.signature(target).parameters.values()
-    known = [item.name for item in parameters if item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL)]
-    takes_any = any(item.kind == item.VAR_KEYWORD for item in parameters)
-    for name in (name for name in given if name not in known and not takes_any):
-        hint = _hint(name, known) or f"; it takes {', '.join(known) or 'none'}"
+    accepted = [item.name for item in parameters if item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL)]
+    accepts_any = any(item.kind == item.VAR_KEYWORD for item in parameters)
+    for name in (name for name in given if name not in accepted and not accepts_any):
+        hint = _hint(name, accepted) or f"; it accepts {', '.join(accepted) or 'none'}"
         raise ConfigError(f"{key}.{name}={shown(given[name])}: {target.__name__} has no such argument{hint}")
     for item in parameters:
-        if item.name in known and item.default is item.empty and item.name not in given:
+        if item.name in accepted and item.default is item.empty and item.name not in given:
             raise ConfigError(f"{key}: {target.__name__} needs {item.name}. Write +{key}.{item.name}=value")
 
 

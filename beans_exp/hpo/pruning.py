@@ -1,9 +1,9 @@
 """A run's side of a search: it reports its objective to the study after each epoch, and ends when it is pruned.
 
-What is judged are the epochs of a run's last stage, counted from that stage's first one, which shows the learning rate,
-not where it leads, and is reported alone. In a search that tunes a pre-trained base, a run that trains the head alone
-is not judged: its epochs are of another kind, and cost next to nothing. The study is reached through its storage alone,
-so that any launcher will do, on any machine.
+Only the epochs of a run's last stage are compared with other trials. They are numbered from that stage's first one,
+which is reported but never pruned: it shows the learning rate, not where it leads. In a search that tunes a pre-trained
+base, a run that trains the head alone is not compared: its epochs are of another kind, and cost next to nothing. A run
+reaches the study through its storage alone, so that any launcher will do, on any machine.
 """
 
 import json
@@ -25,22 +25,31 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RUNNING_BEST = {"best/val_accuracy": "val/accuracy"}
-"""Metrics of the run that an epoch has a value of so far."""
+"""Metrics of a run that are the best value so far of a metric of each epoch."""
 
 
 @dataclass(frozen=True)
 class TrialHandle:
-    """What a job must know of its study; handed over as text in `sweep.study`."""
+    """What a job needs to find its trial; passed as text in `sweep.study`."""
 
     storage: str
     name: str
+    """The study's."""
     trial_id: int
+    """Optuna's id in the storage, not the trial's number."""
     pruner: dict[str, Any] | None
-    """A class path under `_target_`, and its arguments; None: nothing is pruned."""
+    """A class path under `_target_`, and its arguments; None: no trial is pruned by its values."""
     seconds: float | None
     """A trial whose epochs take longer in sum, or will at their pace, is pruned."""
     tunes: bool = False
-    """Whether trials of the search tune blocks."""
+    """Whether trials of the search may tune blocks."""
+
+    @classmethod
+    def of(
+        cls, trial: "optuna.Trial", storage: str, pruner: dict[str, Any] | None, *, seconds: float | None, tunes: bool
+    ) -> "TrialHandle":
+        """Return the handle of `trial`, whose study is in `storage`."""
+        return cls(storage, trial.study.study_name, trial._trial_id, pruner, seconds, tunes)
 
     def dumps(self) -> str:
         return json.dumps(asdict(self))
@@ -51,75 +60,75 @@ class TrialHandle:
 
 
 Report = Callable[[int, dict[str, float], float], None]
-"""Hears of an epoch: its number within its stage, its metrics, and the seconds that the epochs after it will take."""
+"""Reports an epoch: its number within its stage, its metrics, and the seconds that the epochs after it will take."""
 
 
 def can_prune(config: Config) -> bool:
-    """Whether the objective is one, and has a value after each epoch."""
+    """Whether the objective is a single metric with a value after each epoch."""
     metrics = config.objective.metrics
     return len(metrics) == 1 and (is_per_epoch(metrics[0]) or metrics[0] in RUNNING_BEST)
 
 
 def epoch_reporter(config: Config) -> Report:
-    """Return what tells the study of an epoch, and raises PrunedError where it is the last."""
+    """Return what reports each epoch to the study; it raises PrunedError to end the run."""
     if config.sweep.study is None:
-        return lambda step, metrics, left: None
-    study = TrialHandle.loads(config.sweep.study)
-    trial = _open_trial(study) if study.pruner and can_prune(config) else None
-    so_far = _so_far(config)
-    judged = 2 if config.finetune.blocks else None if study.tunes else 1
+        return lambda number, metrics, seconds_left: None
+    handle = TrialHandle.loads(config.sweep.study)
+    trial = _open_trial(handle) if handle.pruner and can_prune(config) else None
+    objective_so_far = _objective_so_far(config)
+    compared_stage = 2 if config.finetune.blocks else None if handle.tunes else 1
     seconds = 0.0
 
-    def report(number: int, metrics: dict[str, float], left: float) -> None:
+    def report(number: int, metrics: dict[str, float], seconds_left: float) -> None:
         nonlocal seconds
-        where = f"epoch {number} of stage {metrics['stage']:.0f}"
+        epoch = f"epoch {number} of stage {metrics['stage']:.0f}"
         if trial is not None:
-            value = so_far(metrics)
-            if metrics["stage"] == judged and _is_behind(trial, study.storage, number, value):
-                raise PrunedError(f"pruned after {where}: trials of its age do better")
+            value = objective_so_far(metrics)
+            if metrics["stage"] == compared_stage and _is_behind(trial, handle.storage, number, value):
+                raise PrunedError(f"pruned after {epoch}: other trials were better at this epoch")
         seconds += metrics["time/epoch_seconds"]
-        expected = seconds + (left if number > 1 else 0)  # the first one's time shows no pace
-        if study.seconds is not None and expected > study.seconds:
-            limit = f"hydra.sweeper.trial_seconds={study.seconds:g}"
-            raise TooSlowError(f"pruned after {where}: its epochs take {expected:.0f} seconds ({limit})")
+        expected = seconds + (seconds_left if number > 1 else 0)  # the first epoch's time is no pace
+        if handle.seconds is not None and expected > handle.seconds:
+            limit = f"hydra.sweeper.trial_seconds={handle.seconds:g}"
+            raise TooSlowError(f"pruned after {epoch}: its epochs take {expected:.0f} seconds ({limit})")
 
     return report
 
 
 def _is_behind(trial: "optuna.Trial", url: str, number: int, value: float) -> bool:
-    """Report the `value` of an epoch, and return whether the pruner ends the trial; the first one ends none.
+    """Report the `value` of an epoch, and return whether the pruner ends the trial; never after the first epoch.
 
-    A study that is away, or another machine that took the trial for dead, costs the run nothing but this.
+    If the study is unreachable, or another machine presumed the trial dead, the run continues without reporting.
     """
     from optuna.exceptions import UpdateFinishedTrialError
 
-    away: tuple[type[Exception], ...] = (*connection_errors(url), OSError)
+    unreachable: tuple[type[Exception], ...] = (*connection_errors(url), OSError)
     try:
         if number not in trial.storage.get_trial(trial._trial_id).intermediate_values:
             trial.report(value, number)
         return number > 1 and trial.should_prune()
     except UpdateFinishedTrialError:
         return False
-    except away as error:
+    except unreachable as error:
         log.warning("epoch %d was not reported to the study: %s: %s", number, type(error).__name__, error)
         return False
 
 
-def _open_trial(study: TrialHandle) -> "optuna.Trial":
-    import optuna  # by the runs of a search alone
+def _open_trial(handle: TrialHandle) -> "optuna.Trial":
+    import optuna  # only runs of a search need it
 
-    pruner = instantiate(study.pruner) if study.pruner else None
-    opened = optuna.load_study(study_name=study.name, storage=open_storage(study.storage), pruner=pruner)
-    return optuna.trial.Trial(opened, study.trial_id)
+    pruner = instantiate(handle.pruner) if handle.pruner else None
+    study = optuna.load_study(study_name=handle.name, storage=open_storage(handle.storage), pruner=pruner)
+    return optuna.trial.Trial(study, handle.trial_id)
 
 
-def _so_far(config: Config) -> Callable[[dict[str, float]], float]:
-    """What is reported of an epoch: the objective of the run if it ended there, by `trainer.select`."""
+def _objective_so_far(config: Config) -> Callable[[dict[str, float]], float]:
+    """Return a function from each epoch's metrics to the run's objective if it ended there, by `trainer.select`."""
     name = config.objective.metrics[0]
-    chosen = History("best" if name in RUNNING_BEST else config.trainer.select)
+    history = History("best" if name in RUNNING_BEST else config.trainer.select)
 
-    def so_far(metrics: dict[str, float]) -> float:
-        chosen.epochs.append(Epoch(len(chosen.epochs) + 1, metrics))
-        return chosen.selected.metrics[RUNNING_BEST.get(name, name)]
+    def objective_so_far(metrics: dict[str, float]) -> float:
+        history.epochs.append(Epoch(len(history.epochs) + 1, metrics))
+        return history.selected.metrics[RUNNING_BEST.get(name, name)]
 
-    return so_far
+    return objective_so_far

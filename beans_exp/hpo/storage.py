@@ -1,10 +1,13 @@
-"""Optuna's storages by their addresses: those that Optuna has a URL for, and a journal file and a gRPC proxy beside."""
+"""Optuna's storages by URL: those that Optuna has URLs for, and also a journal file and a gRPC proxy."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from beans_exp.errors import StoreError
 from beans_exp.schema.rules import broken, without_password
 
 if TYPE_CHECKING:
@@ -12,16 +15,16 @@ if TYPE_CHECKING:
 
 KEY = "hydra.sweeper.storage"
 FILES = ("sqlite:///", "journal:///")
-"""Addresses of a file: three slashes and its path, which is relative unless it begins with a fourth one."""
+"""URLs of a file: three slashes and its path, which is relative unless it begins with a fourth slash."""
 GRPC = "grpc://"
 GRPC_SECONDS = 5.0
-"""How long a gRPC proxy may take to answer when it is opened."""
+"""How long a gRPC proxy may take to answer the first call."""
 
 
 def absolute_storage(url: str) -> str:
-    """Return `url` as every process may use it, whatever folder it works in.
+    """Return `url` independent of the working directory.
 
-    Raises ConfigError for a password in it, and for a gRPC address that names no host and port.
+    Raises ConfigError for a URL with a password, and for a gRPC URL without host and port.
     """
     without_password(KEY, url)
     for scheme in FILES:
@@ -33,7 +36,7 @@ def absolute_storage(url: str) -> str:
 
 
 def open_storage(url: str) -> "optuna.storages.BaseStorage":
-    """Return the storage at `url`: an address of SQLAlchemy's, `journal:///FILE` or `grpc://HOST:PORT`.
+    """Return the storage at `url`: one of SQLAlchemy's URLs, `journal:///FILE` or `grpc://HOST:PORT`.
 
     Raises OSError for a gRPC proxy that does not answer.
     """
@@ -46,7 +49,7 @@ def open_storage(url: str) -> "optuna.storages.BaseStorage":
     if url.startswith(GRPC):
         host, port = _host_and_port(url)
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".* is experimental")  # whoever names it wants it
+            warnings.filterwarnings("ignore", message=".* is experimental")  # the user chose it
             proxy = optuna.storages.GrpcStorageProxy(host=host, port=port)
         proxy.wait_server_ready(timeout=GRPC_SECONDS)
         return proxy
@@ -54,12 +57,12 @@ def open_storage(url: str) -> "optuna.storages.BaseStorage":
 
 
 def storage_file(url: str) -> Path | None:
-    """Return the file at `url`; None where it is no file."""
+    """Return the file at `url`; None if it is not a file."""
     return next((Path(url.removeprefix(scheme)) for scheme in FILES if url.startswith(scheme)), None)
 
 
 def connection_errors(url: str) -> tuple[type[Exception], ...]:
-    """The errors by which the storage at `url` shows that it does not answer any more."""
+    """Return the exceptions that are raised when the storage at `url` no longer answers."""
     import sqlalchemy.exc
     from optuna.exceptions import StorageInternalError
 
@@ -70,9 +73,33 @@ def connection_errors(url: str) -> tuple[type[Exception], ...]:
     return (grpc.RpcError,)
 
 
+@contextmanager
+def unusable_storage_as_error(url: str) -> Iterator[None]:
+    """Raise StoreError if the storage at `url` cannot be opened in the block."""
+    unusable: tuple[type[Exception], ...] = (*connection_errors(url), OSError, ImportError, RuntimeError, ValueError)
+    try:
+        yield
+    except unusable as error:
+        raise StoreError(f"{KEY}: {url} cannot be used ({_first_line(error)}). Set another one") from error
+
+
+@contextmanager
+def lost_storage_as_error(url: str) -> Iterator[None]:
+    """Raise StoreError if the storage at `url` stops answering in the block."""
+    try:
+        yield
+    except connection_errors(url) as error:
+        way_out = "Run the same command again to resume"
+        raise StoreError(f"{KEY}: {url} stopped answering ({_first_line(error)}). {way_out}") from error
+
+
 def dashboard_address(url: str) -> str | None:
-    """Return `url` as `optuna-dashboard` takes it: a journal by its path; None for a proxy, which it does not know."""
+    """Return `url` in the form that `optuna-dashboard` accepts: a journal by its path; None for a proxy."""
     return None if url.startswith(GRPC) else url.removeprefix("journal:///")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def _host_and_port(url: str) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""From the parameters of a trial to the point that they mean, and to the words of a single run."""
+"""Compose a trial's parameters: to the point that they mean, and to the overrides of an equal single run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,12 +12,12 @@ from beans_exp.schema import Config, ConfirmConfig, to_config
 from beans_exp.schema.rules import shown
 from beans_exp.sweep.point import Point, Points
 
-OF_A_SWEEP = ("hydra.", "hydra/", "confirm.", "tracking.save_model=best", "plan=")
-"""Words that mean nothing, or are an error, in a single run."""
+SWEEP_ONLY = ("hydra.", "hydra/", "confirm.", "tracking.save_model=best", "plan=")
+"""Overrides that have no meaning, or are an error, in a single run."""
 
 
 class Composer:
-    """From parameters to points."""
+    """Composes the points of a search; `fixed` are the overrides that all its trials share."""
 
     def __init__(self, hydra_context: HydraContext, config: DictConfig, fixed: Sequence[str]) -> None:
         self.loader = hydra_context.config_loader
@@ -26,27 +26,27 @@ class Composer:
         self.points = Points()
 
     def point(self, params: Mapping[str, Any], *more: str) -> Point:
-        """Compose `params`, and the words in `more`, without a test; raises ConfigError for what cannot be run."""
+        """Return the point of `params` and the overrides in `more`, untested; raises ConfigError if it cannot run."""
         return self._compose([*self.fixed, *space.words(params), *more, "trainer.test=false"])
 
     def tested(self, point: Point) -> Point:
-        """The same run, tested and not trained again: of two words on a key Hydra takes the last."""
+        """Return `point` with the test, not trained again: of two overrides of a key Hydra takes the last."""
         return self._compose([*point.overrides, "trainer.test=true", "if_exists=reuse"])
 
-    def _compose(self, words: list[str]) -> Point:
-        given = to_config(self.loader.load_sweep_config(self.config, words))
-        return self.points.resolve(words, replace(given, confirm=ConfirmConfig()))
-
-    def shared(self) -> Config:
-        """What all trials share, searched keys at their defaults: the seed, what is confirmed at the end."""
+    def shared_config(self) -> Config:
+        """Return the configuration that all trials share; searched keys have their defaults."""
         return to_config(self.loader.load_sweep_config(self.config, self.fixed))
 
     def single_run(self, params: Mapping[str, Any]) -> list[str]:
-        """The words of a single run that is the same as the trial with `params`, and is tested."""
+        """Return the overrides of a single run that equals the trial with `params`, and is tested."""
         point = self.point(params)
-        fixed = [word for word in self.fixed if not word.lstrip("+~").startswith(OF_A_SWEEP)]
+        fixed = [word for word in self.fixed if not word.lstrip("+~").startswith(SWEEP_ONLY)]
         if any(word.startswith("experiment=") for word in fixed):
-            fixed.append("hydra.mode=RUN")  # the experiment may say that it is a sweep,
+            fixed.append("hydra.mode=RUN")  # the experiment may set MULTIRUN,
         if point.config.tracking.save_model == "best":
-            fixed.append("tracking.save_model=all")  # and which of its models is kept
+            fixed.append("tracking.save_model=all")  # and `best`, which a single run refuses
         return [*fixed, *space.words(params), *(f"{option.key}={shown(option.neutral)}" for option in point.inert)]
+
+    def _compose(self, overrides: list[str]) -> Point:
+        config = to_config(self.loader.load_sweep_config(self.config, overrides))
+        return self.points.resolve(overrides, replace(config, confirm=ConfirmConfig()))

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from beans_exp.hpo.storage import GRPC, open_storage, storage_file
+from beans_exp.hpo.storage import GRPC, open_storage, storage_file, unusable_storage_as_error
 from beans_exp.run_folder import CHECKPOINT
 from beans_exp.schema import ConfirmConfig
 from beans_exp.sweep.plan import Plan, PlannedJob
@@ -75,7 +75,7 @@ def print_search_preview(
     print(f"study {name}: {n_trials} trials over")
     for key, text in description.items():
         print(f"  {key}: {text}")
-    from beans_exp.hpo.study import counted  # Optuna is for searches alone
+    from beans_exp.hpo.trial_attrs import counted  # Optuna is for searches alone
 
     trials = counted(_trials(url, name))
     states = Counter(trial.state.name.lower() for trial in trials)
@@ -104,9 +104,7 @@ def _time(trials: "list[FrozenTrial]", remaining: int, runs: int) -> str:
 
 def _trials(url: str, name: str) -> "list[FrozenTrial]":
     """Return the study's trials; none if there is no such study, or no storage yet, which is not made."""
-    from beans_exp.hpo.study import opening
-
-    with opening(url):
+    with unusable_storage_as_error(url):
         if not _exists(url):
             return []
         storage = open_storage(url)

@@ -1,4 +1,4 @@
-"""The end of a search: its best trial, how to run that again, and the pictures of what mattered."""
+"""The summary of a search: its best trial with the command that runs it again, and figures of its history."""
 
 import logging
 import shlex
@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState
 
 from beans_exp.hpo.storage import dashboard_address
-from beans_exp.hpo.study import FINGERPRINT, ORIGIN, TOO_SLOW, SharedStudy
+from beans_exp.hpo.study import SharedStudy
+from beans_exp.hpo.trial_attrs import FINGERPRINT, ORIGIN, RUN, TOO_SLOW
 from beans_exp.schema import Config
 from beans_exp.sweep.composer import Composer
 from beans_exp.sweep.sweep_jobs import SweepJobs
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 def summarize(
     study: SharedStudy, composer: Composer, jobs: SweepJobs, config: Config, confirmed: FrozenTrial | None
 ) -> None:
-    """Print what the search found, and keep its trials and pictures with the parent run."""
+    """Print the counts and the best trials; log all trials and the figures to the parent run."""
     for trial in study.counted:  # by other processes and earlier commands
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and FINGERPRINT in trial.user_attrs:
             jobs.completed.setdefault(trial.user_attrs[FINGERPRINT], trial.state == TrialState.COMPLETE)
@@ -35,57 +36,57 @@ def summarize(
         _print_trial("confirmed on fresh seeds:", confirmed, composer, config)
     jobs.sweep.parent.log_text(study.study.trials_dataframe().to_csv(index=False), "trials.csv")
     if not several:
-        _log_pictures(study.study, jobs, config.objective.metrics[0])
+        _log_figures(study.study, jobs, config.objective.metrics[0])
     print(f"experiment {config.tracking.experiment}: {jobs.sweep.hint}")
     if (address := dashboard_address(study.url)) is not None:
         print(f"study {study.name}: optuna-dashboard {shlex.quote(address)}")
 
 
-def _print_trial(what: str, trial: FrozenTrial, composer: Composer, config: Config) -> None:
-    """Print a trial, its run, and a line to paste that runs it again."""
+def _print_trial(heading: str, trial: FrozenTrial, composer: Composer, config: Config) -> None:
+    """Print a trial, its run, and a command that runs it again."""
     pairs = zip(config.objective.metrics, trial.values, strict=True)
     values = ", ".join(f"{name} {value:.4f}" for name, value in pairs)
-    print(f"{what} trial {trial.number}: {values}, run {trial.user_attrs.get('beans.run', '')}")
+    print(f"{heading} trial {trial.number}: {values}, run {trial.user_attrs.get(RUN, '')}")
     print(f"  python -m beans_exp {shlex.join(composer.single_run(trial.params))}")
 
 
 def _summary(trials: list[FrozenTrial]) -> str:
     counts = {state.name.lower(): sum(trial.state == state for trial in trials) for state in TrialState}
-    known = [str(trial.user_attrs.get(ORIGIN, "")).partition(" ")[0] for trial in trials]
-    counts |= {name: known.count(name) for name in ("reused", "reduced", "equal", "retry")}
+    origins = [str(trial.user_attrs.get(ORIGIN, "")).partition(" ")[0] for trial in trials]
+    counts |= {name: origins.count(name) for name in ("reused", "reduced", "equal", "retry")}
     text = f"{len(trials)} trials: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     if slow := sum(trial.user_attrs.get(TOO_SLOW, False) for trial in trials):
-        rule = "Search anew with a longer hydra.sweeper.trial_seconds and another hydra.sweeper.study_name"
-        text += f"\n{slow} pruned for their time, not their values. {rule}"
+        way_out = "Search again with a longer hydra.sweeper.trial_seconds and another hydra.sweeper.study_name"
+        text += f"\n{slow} pruned for their time, not their values. {way_out}"
     return text
 
 
-def _log_pictures(study: optuna.Study, jobs: SweepJobs, objective: str) -> None:
-    import optuna.visualization.matplotlib as pictures
+def _log_figures(study: optuna.Study, jobs: SweepJobs, objective: str) -> None:
+    import optuna.visualization.matplotlib as plots
 
-    drawn: dict[str, tuple[Callable[..., Any], str]] = {
-        "history.png": (pictures.plot_optimization_history, "History of"),
-        "importances.png": (pictures.plot_param_importances, "Importance of the parameters for"),
+    figures: dict[str, tuple[Callable[..., Any], str]] = {
+        "history.png": (plots.plot_optimization_history, "History of"),
+        "importances.png": (plots.plot_param_importances, "Importance of the parameters for"),
     }
     complete = len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
-    for name, (draw, what) in drawn.items():
-        if (figure := _drawn(draw, study, objective, f"{what} {objective}, {complete} complete trials")) is not None:
+    for name, (draw, subject) in figures.items():
+        if (figure := _draw(draw, study, objective, f"{subject} {objective}, {complete} complete trials")) is not None:
             jobs.sweep.parent.log_figure(figure, name)
 
 
-def _drawn(draw: Callable[..., Any], study: optuna.Study, objective: str, title: str) -> Figure | None:
-    """The picture; None where too few trials tell too little."""
+def _draw(draw: Callable[..., Any], study: optuna.Study, objective: str, title: str) -> Figure | None:
+    """Return the figure; None if there are too few trials for it."""
     import matplotlib.pyplot as plt
 
     plt.switch_backend("agg")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the pictures are marked experimental
+            warnings.simplefilter("ignore")  # the plots are experimental
             axes = draw(study, target_name=objective)
     except (ValueError, RuntimeError) as error:
         log.info("%s", error)
         return None
-    axes.set_title("", loc="left")  # where one of the pictures has its own
+    axes.set_title("", loc="left")  # where a plot has its own
     axes.set_title(title)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     figure: Figure = axes.figure
