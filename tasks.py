@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The project's tasks; needs nothing but Python 3.11 to 3.13 and makes the environment by itself.
+"""The project's tasks. Needs only Python 3.11 to 3.13 and creates the environment itself.
 
     python3 tasks.py demo     install, then a small grid on drawn leaves, offline
     python3 tasks.py check    install, then everything that CI runs: lint, types, layers, test
 
-Others: setup, lint, types, layers, test, fix, lock. More words go on to the tool (`python3 tasks.py test -k lenet`).
+Others: setup, lint, types, layers, test, fix, lock. Further words go to the tool (`python3 tasks.py test -k lenet`).
 """
 
 import hashlib
@@ -21,7 +21,7 @@ DEMO = ["-m", "beans_exp", "-m", "model=lenet", "reg=l1,l2,dropout", "data=synth
 
 
 def setup(*groups: str) -> None:
-    """Make the environment and install the project with the dependency `groups`, unless that is done already."""
+    """Create the environment and install the project with the dependency `groups`, unless that is already done."""
     stamp = VENV / f"installed-{'-'.join(groups) or 'plain'}"
     everything = VENV / "installed-dev"
     content = b"".join((ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
@@ -38,11 +38,11 @@ def setup(*groups: str) -> None:
 
 
 def create_environment() -> None:
-    print(f"making {VENV} with Python {sys.version.split()[0]}")
+    print(f"creating {VENV} with Python {sys.version.split()[0]}")
     try:
         venv.create(VENV, with_pip=True)
     except subprocess.CalledProcessError:
-        sys.exit("Python cannot make a virtual environment here. On Debian and Ubuntu: apt install python3-venv")
+        sys.exit("Python cannot create a virtual environment. On Debian and Ubuntu: apt install python3-venv")
 
 
 def pip(*words: str) -> None:
@@ -50,7 +50,7 @@ def pip(*words: str) -> None:
 
 
 def run(*words: str) -> None:
-    """Run the environment's Python in the project's folder; stop with its exit status if it fails."""
+    """Run the environment's Python in the project's folder; exit with its status if it fails."""
     print("$ python", *words, flush=True)
     status = subprocess.run([str(PYTHON), *words], cwd=ROOT).returncode
     if status:
@@ -60,7 +60,7 @@ def run(*words: str) -> None:
 def demo(*words: str) -> None:
     setup()
     run(*DEMO, *words)
-    print(f"\nTo go on, enter the environment: source {os.path.relpath(VENV)}/bin/activate")
+    print(f"\nNext, enter the environment: source {os.path.relpath(VENV)}/bin/activate")
 
 
 def lint(*words: str) -> None:
@@ -97,7 +97,7 @@ def check(*words: str) -> None:
 
 
 def lock(*words: str) -> None:
-    """Pin everything again; pinned versions stay unless `--upgrade` or `--upgrade-package NAME` is given."""
+    """Update the pins; pinned versions stay unless `--upgrade` or `--upgrade-package NAME` is given."""
     setup("dev")
     run(
         *("-m", "uv", "pip", "compile", "pyproject.toml", "--all-extras", "--group", "dev"),
@@ -111,7 +111,7 @@ TASKS = {task.__name__: task for task in (demo, check, setup, lint, types, layer
 
 def main() -> None:
     if not (3, 11) <= sys.version_info < (3, 14):
-        sys.exit(f"Python 3.11, 3.12 or 3.13 is needed; this is {sys.version.split()[0]}")
+        sys.exit(f"Python 3.11, 3.12 or 3.13 is required; this is {sys.version.split()[0]}")
     name, *words = sys.argv[1:] or ["help"]
     if name not in TASKS:
         sys.exit(__doc__)

@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: compositions without a process, and programs started as a user starts them."""
+"""Fixtures shared by all tests: composed configurations, and programs started as a user starts them."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Three workers at least: tests that wait for servers and kills leave cores idle."""
+    """At least three workers: tests that wait for servers and kills leave cores idle."""
     return max(3, os.cpu_count() or 1)
 
 
@@ -35,19 +35,19 @@ TINY = [
     "data.validation_images=6",
     "data.test_images=6",
 ]
-"""Overrides for the smallest data on which the default LeNet can be trained."""
+"""The smallest data on which the default LeNet can be trained."""
 
 SIZE = 75
 """The smallest images that Inception-v3 takes."""
 SOURCE = Source("noise", "1", "f" * 64, ("a", "b", "c"), lambda _: iter(()))
-"""Of the images that the fixture `data` makes."""
+"""The source of the images in the fixture `data`."""
 
 schema.register()
 
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test works in a folder of its own, with caches of its own and without the variables of whoever runs it."""
+    """Each test has its own working folder and caches, and none of the caller's variables."""
     for name in ("TFDS_DATA_DIR", "BEANS_EXP_INCEPTION_WEIGHTS", "KERAS_HOME", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -60,14 +60,14 @@ Composed = Callable[..., Config]
 
 @pytest.fixture
 def composed() -> Iterator[Composed]:
-    """Compose overrides as the command line does, to a `Config` whose group rules hold."""
+    """Compose overrides as the command line does."""
     with initialize_config_dir(str(schema.CONF), version_base="1.3"):
         yield lambda *overrides: schema.to_config(compose("config", list(overrides)))
 
 
 @pytest.fixture
 def loader() -> Iterator[ConfigLoader]:
-    """Hydra's own, on `conf/`."""
+    """Hydra's config loader for `conf/`."""
     with initialize_config_dir(str(schema.CONF), version_base="1.3"):
         yield GlobalHydra.instance().config_loader()
 
@@ -77,7 +77,7 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
-    """Run `python -m beans_exp` with the given words in the test's folder and return what it printed."""
+    """Run `python -m beans_exp` in the test's folder and return its output."""
 
     def start(*words: str, env: dict[str, str] | None = None, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "beans_exp", *words]
@@ -92,7 +92,7 @@ Started = Callable[..., subprocess.Popen[bytes]]
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Started]:
-    """Start `python -m beans_exp` with the given words; return once `until` stands in its output, the file `log`."""
+    """Start `python -m beans_exp`; return once `until` appears in its output, the file `log`."""
     processes: list[subprocess.Popen[bytes]] = []
 
     def start(*words: str, until: str) -> subprocess.Popen[bytes]:
@@ -114,7 +114,7 @@ def started(tmp_path: Path) -> Iterator[Started]:
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A file of random weights in the form of Inception-v3's pre-trained ones."""
+    """A file of random weights in the format of pre-trained Inception-v3."""
     import keras
 
     file = tmp_path_factory.mktemp("weights") / "random_base.weights.h5"
@@ -125,7 +125,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def data() -> Data:
-    """Images of noise: 6 to train on, 3 to validate, 3 to test."""
+    """Noise: 6 training, 3 validation and 3 test images."""
 
     def split(seed: int, count: int) -> Split:
         images = np.random.default_rng(seed).integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Servers of a test's own, started by the words that the project prints."""
+"""Servers for tests, started by the commands that the project documents."""
 
 import os
 import re
@@ -27,11 +27,11 @@ AUTH_COMMAND = (
     UI_COMMAND.format(uri="sqlite:///mlruns/mlflow.db", artifacts="mlruns/artifacts") + " --app-name basic-auth"
 )
 SECONDS = 180
-"""How long a server may take until it answers, on a machine that is busy."""
+"""How long a server may take to start on a busy machine."""
 
 
 class Restartable:
-    """A server of the project's own words in a folder, at one address; it can be stopped and started again."""
+    """A server in a folder at a fixed address; it can be stopped and started again."""
 
     def __init__(self, command: str, folder: Path, ready: str) -> None:
         words = shlex.split(command)
@@ -48,7 +48,7 @@ class Restartable:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server and wait until it responds."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an environment that was entered
         log = self.folder / "server.log"
         with log.open("a") as output:
@@ -63,7 +63,7 @@ class Restartable:
         _wait_for(f"{self.address}{self.ready}", self.process, log)
 
     def stop(self) -> None:
-        """End it and its children, as a power cut would."""
+        """Kill the server and its children, as a power cut would."""
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(30)
@@ -72,7 +72,7 @@ class Restartable:
 
 @contextmanager
 def mlflow_server(folder: Path, store: str = "sqlite:///mlruns/mlflow.db") -> Iterator[Restartable]:
-    """The README's server, in `folder`."""
+    """Run the server of the README in `folder`."""
     (folder / "mlruns").mkdir()
     words = UI_COMMAND.format(uri=store, artifacts="mlruns/artifacts")
     if not store.startswith("sqlite"):  # clients of other folders send their files to the server
@@ -87,7 +87,7 @@ def mlflow_server(folder: Path, store: str = "sqlite:///mlruns/mlflow.db") -> It
 
 @contextmanager
 def serving(command: str, folder: Path, ready: str) -> Iterator[str]:
-    """Run the shell `command`, `NAME=VALUE… program …`, in `folder` on a free port; give its address.
+    """Run the shell `command`, `NAME=VALUE… program …`, in `folder` on a free port; yield its address.
 
     It counts as started once `ready`, a path of the server, is found. Afterwards it and its children are ended.
     """
@@ -101,7 +101,7 @@ def serving(command: str, folder: Path, ready: str) -> Iterator[str]:
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """A Postgres of Debian's package with the databases `mlflow` and `optuna`; give its address, without a database.
+    """Run Debian's Postgres with the databases `mlflow` and `optuna`; yield its address, without a database.
 
     Skips the test where the programs are missing.
     """
@@ -138,7 +138,7 @@ def postgres() -> Iterator[str]:
 
 
 def compose_service(name: str, variables: dict[str, str]) -> tuple[list[str], dict[str, str]]:
-    """The command and the environment of docker-compose.yml's service `name`, with `variables` put in."""
+    """Return command and environment of the service `name` in docker-compose.yml, with `variables` substituted."""
     service = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"][name]
 
     def put_in(text: str) -> str:
@@ -150,7 +150,7 @@ def compose_service(name: str, variables: dict[str, str]) -> tuple[list[str], di
 
 @contextmanager
 def server_of_users(folder: Path, database: str, variables: dict[str, str]) -> Iterator[str]:
-    """What `docker compose up proxy` starts, from the same files, on this machine; give its https address.
+    """Run the programs of `docker compose up proxy` from the same files on this machine; yield the https address.
 
     `variables` stand for `.env`; `database` takes the place of the service `postgres`. The certificate, for localhost,
     is `fullchain.pem` in `folder`. Skips the test where nginx or openssl is missing.
@@ -176,7 +176,7 @@ def server_of_users(folder: Path, database: str, variables: dict[str, str]) -> I
 
 @contextmanager
 def _proxy(nginx: str, openssl: str, folder: Path, server: int) -> Iterator[int]:
-    """Run nginx by the project's configuration before the port `server`, with a certificate of its own."""
+    """Run nginx with the project's configuration in front of the port `server`, with a new certificate."""
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
     files = ["-keyout", str(folder / "privkey.pem"), "-out", str(folder / "fullchain.pem")]
     make = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", *names, *files]
@@ -198,7 +198,7 @@ def _proxy(nginx: str, openssl: str, folder: Path, server: int) -> Iterator[int]
 
 
 def _replaced(text: str, words: dict[str, str]) -> str:
-    """`text` with each of `words`, which it must have, replaced."""
+    """Return `text` with each of `words`, which it must contain, replaced."""
     for word, other in words.items():
         assert word in text, word
         text = text.replace(word, other)
@@ -234,7 +234,7 @@ def _wait_for(address: str, process: "subprocess.Popen[bytes]", log: Path) -> No
 
 @contextmanager
 def slurm() -> Iterator[dict[str, str]]:
-    """A Slurm of one node with two cores, from Debian's packages; give the variables that make it the one in use.
+    """Run Debian's Slurm with one node of two cores; yield the variables that select it.
 
     Skips the test where the programs are missing, or where they cannot be started.
     """

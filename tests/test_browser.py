@@ -1,4 +1,4 @@
-"""What a user sees in a browser: the MLflow page of a sweep. A local page is tested with `watched` alone."""
+"""The MLflow page of a sweep in a browser. A local page can be tested with the fixture `watched` alone."""
 
 import os
 import subprocess
@@ -38,23 +38,23 @@ FLAGS = [
     "--disable-sync",
 ]
 MILLISECONDS = 60_000
-"""How long something may take to be seen, on a machine that is busy."""
+"""How long an element may take to appear on a busy machine."""
 KNOWN = (
-    "/mlflow/users/current",  # MLflow 3.17 asks who has logged in, also where its server has no logins, and gets 404
-    "ResizeObserver loop completed with undelivered notifications.",  # the browser draws a frame later, no more
+    "/mlflow/users/current",  # MLflow 3.17 requests the current user even from servers without logins: 404
+    "ResizeObserver loop completed with undelivered notifications.",  # harmless: the browser draws one frame later
 )
-"""What MLflow's own page does; an address or a message ends so."""
+"""Known problems of MLflow's own page: the ends of addresses and messages."""
 
 
 @dataclass
 class Watched:
-    """A page of a browser that is new, and all that went wrong on it."""
+    """A new page of the browser, and every problem on it."""
 
     page: "Page"
     problems: list[str] = field(default_factory=list)
-    """Console errors, exceptions that nobody caught, answers of 400 and above."""
+    """Console errors, uncaught exceptions, and responses of 400 and above."""
     requests: list[str] = field(default_factory=list)
-    """Every address that was asked for."""
+    """Every requested address."""
 
     def __post_init__(self) -> None:
         self.page.set_default_timeout(MILLISECONDS)
@@ -73,13 +73,13 @@ class Watched:
             self.problems.append(f"{response.status}: {response.url}")
 
     def outside(self, home: str) -> list[str]:
-        """The addresses asked for that do not begin with `home`."""
+        """Return the requested addresses outside `home`."""
         return [address for address in self.requests if not address.startswith((home, f"blob:{home}", "data:"))]
 
 
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
-    """Debian's Chromium, or what BEANS_EXP_BROWSER names; Playwright gives it a user-data folder of its own."""
+    """Debian's Chromium, or the program in BEANS_EXP_BROWSER, with a temporary profile."""
     if BROWSER is None:
         pytest.skip("no browser: apt install chromium, or set BEANS_EXP_BROWSER")
     with playwright.sync_playwright() as driver:
@@ -96,7 +96,7 @@ def watched(browser: "Browser") -> Iterator[Watched]:
 
 
 def see(found: "Locator") -> None:
-    """Wait until `found` is seen."""
+    """Wait until `found` is visible."""
     playwright.expect(found).to_be_visible(timeout=MILLISECONDS)
 
 
@@ -105,7 +105,7 @@ PAGE = """<!doctype html><title>page</title><h1>Figures</h1><a href="#end">on</a
 <h2 id="end">End</h2>{script}"""
 
 
-def test_a_local_page_without_fault_has_no_problems(watched: Watched, tmp_path: Path) -> None:
+def test_a_correct_local_page_has_no_problems(watched: Watched, tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(PAGE.format(script=""))
     watched.page.goto((tmp_path / "page.html").as_uri())
     watched.page.get_by_role("link", name="on").click()
@@ -124,7 +124,7 @@ def test_a_local_page_without_fault_has_no_problems(watched: Watched, tmp_path: 
         ("<img src='missing.png'>", "missing.png|ERR_FILE_NOT_FOUND"),
     ],
 )
-def test_a_fault_of_a_page_is_seen(fault: str, message: str, watched: Watched, tmp_path: Path) -> None:
+def test_a_faulty_page_has_problems(fault: str, message: str, watched: Watched, tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(PAGE.format(script=fault))
     watched.page.goto((tmp_path / "page.html").as_uri(), wait_until="load")
     assert any(part in problem for part in message.split("|") for problem in watched.problems)
@@ -132,7 +132,7 @@ def test_a_fault_of_a_page_is_seen(fault: str, message: str, watched: Watched, t
 
 @dataclass(frozen=True)
 class Sweep:
-    """A server's page of an experiment with one sweep of two runs."""
+    """The page of an experiment with one sweep of two runs."""
 
     address: str
     experiment: str
@@ -149,7 +149,7 @@ class Sweep:
 
 @pytest.fixture(scope="module")
 def sweep(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
-    """A real sweep, served by the README's words; `browser` comes first, so that nothing is trained without one."""
+    """A real sweep, served by the command in README; `browser` comes first, so that nothing is trained without one."""
     folder = tmp_path_factory.mktemp("sweep")
     words = ["-m", "beans_exp", "-m", *TINY, "trainer.epochs=2", "kernel.filters=[2,2,4]", "reg=none,l2"]
     variables = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
@@ -172,12 +172,12 @@ def _link(watched: Watched, run: Run) -> "Locator":
 
 
 def _unfold(watched: Watched, sweep: Sweep) -> None:
-    """Open the list of runs, and the parent in it."""
+    """Open the list of runs and unfold the parent run."""
     watched.page.goto(sweep.runs_page)
     _row(watched, sweep.parent).locator("[col-id*='Run Name']").get_by_role("button").click()
 
 
-def test_the_page_lists_a_sweep_and_its_runs_below_it(watched: Watched, sweep: Sweep) -> None:
+def test_the_page_nests_runs_under_their_sweep(watched: Watched, sweep: Sweep) -> None:
     watched.page.goto(sweep.runs_page)
     see(_link(watched, sweep.parent))
     for child in sweep.children:
@@ -189,7 +189,7 @@ def test_the_page_lists_a_sweep_and_its_runs_below_it(watched: Watched, sweep: S
     assert watched.outside(sweep.address) == []
 
 
-def test_a_run_shows_its_sweep_and_its_data(watched: Watched, sweep: Sweep) -> None:
+def test_a_run_shows_its_sweep_and_data_set(watched: Watched, sweep: Sweep) -> None:
     watched.page.goto(sweep.run_page())
     see(watched.page.get_by_role("heading", name=sweep.children[0].info.run_name))
     see(_link(watched, sweep.parent))
@@ -219,7 +219,7 @@ def test_a_run_shows_its_artifacts(watched: Watched, sweep: Sweep) -> None:
     assert watched.problems == []
 
 
-def test_two_runs_stand_side_by_side(watched: Watched, sweep: Sweep) -> None:
+def test_two_runs_are_compared_side_by_side(watched: Watched, sweep: Sweep) -> None:
     _unfold(watched, sweep)
     for child in sweep.children:
         _row(watched, child).get_by_role("checkbox").first.check()

@@ -1,4 +1,4 @@
-"""docker-compose.yml: valid, pinned to the client's MLflow, no password in it, and open to others by TLS alone."""
+"""docker-compose.yml: valid, pinned to the client's MLflow, free of passwords, reachable for others only by TLS."""
 
 import re
 import subprocess
@@ -35,7 +35,7 @@ def test_without_passwords_mlflow_is_on_loopback_only() -> None:
     assert str(port).startswith("127.0.0.1:")
 
 
-def test_others_come_in_by_the_proxy_alone_which_needs_its_profile() -> None:
+def test_other_machines_need_the_proxy_and_its_profile() -> None:
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["mlflow", "proxy"]
     assert not any("network_mode" in service for service in SERVICES.values())  # `host` would publish all
     assert {name for name, service in SERVICES.items() if service.get("profiles") == ["tls"]} == {
@@ -47,7 +47,7 @@ def test_others_come_in_by_the_proxy_alone_which_needs_its_profile() -> None:
     assert "--app-name=basic-auth" in SERVICES["mlflow-auth"]["command"]
 
 
-def test_files_that_are_mounted_exist() -> None:
+def test_mounted_files_exist() -> None:
     mounted = [volume.partition(":")[0] for service in SERVICES.values() for volume in service["volumes"]]
     files = [name for name in mounted if name.startswith("./")]
     assert files and all((ROOT / name).is_file() for name in files)
@@ -76,7 +76,7 @@ def test_server_waits_for_a_healthy_database(name: str) -> None:
 
 
 @each_service
-def test_passwords_come_from_the_environment_without_a_default(name: str) -> None:
+def test_passwords_come_from_the_environment_and_have_no_default(name: str) -> None:
     environment: dict[str, str] = SERVICES[name].get("environment", {})
     assert isinstance(environment, dict), f"{name}: write the environment as a mapping, so that it can be checked"
     secret = {key: value for key, value in environment.items() if re.search("PASS|SECRET|TOKEN|KEY", key)}
@@ -92,7 +92,7 @@ def test_no_uri_or_command_carries_a_password() -> None:
         assert "PASSWORD" not in repr([service.get("command"), service.get("healthcheck")])
 
 
-def test_example_names_every_variable_and_gives_no_value() -> None:
+def test_the_example_lists_every_variable_without_a_value() -> None:
     used = set(re.findall(r"(?<!\$)\$\{?(\w+)", TEXT))
     named = dict(re.findall(r"^(?:# )?(\w+)=(.*)$", EXAMPLE, re.MULTILINE))
     assert named == dict.fromkeys(used, "")
@@ -104,7 +104,7 @@ def test_required_variables_are_not_commented_out() -> None:
     assert required <= set(re.findall(r"^(\w+)=", EXAMPLE, re.MULTILINE))
 
 
-def test_server_is_lean_and_serves_artifacts_to_local_names_only() -> None:
+def test_the_server_is_lean_and_serves_local_names_only() -> None:
     assert "--allowed-hosts=127.0.0.1:*,localhost:*" in SERVICES["mlflow"]["command"]
     for service in (SERVICES[name] for name in SERVERS):
         command = service["command"]

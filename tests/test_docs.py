@@ -25,7 +25,7 @@ def test_every_metric_is_documented(metric: Metric) -> None:
     assert row in (ROOT / "docs" / "metrics.md").read_text().splitlines()
 
 
-@pytest.mark.parametrize("file", sorted(ROOT.glob("docs/*.md")) + [ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+@pytest.mark.parametrize("file", [*sorted(ROOT.glob("docs/*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 def test_every_link_between_pages_works(file: Path) -> None:
     for target in re.findall(r"\]\((?!https?://)([^)#]+)", file.read_text()):
         assert (file.parent / target).exists(), target

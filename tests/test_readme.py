@@ -1,4 +1,4 @@
-"""Every command that the README shows is run; those that train get `data=synthetic trainer=quick` and tiny images."""
+"""Every command in README and docs is run; those that train get `data=synthetic trainer=quick` and tiny images."""
 
 import json
 import os
@@ -25,7 +25,7 @@ COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.s
 SMALL = [*TINY, "trainer=quick", "data.image_size=80", "trainer.epochs=1", "tracking.save_model=none"]
 SEARCH = ["hydra.sweeper.n_trials=1", "confirm.top=0"]
 ONE_PROCESS = "hydra/launcher=basic"
-"""A process for each tiny job would take most of the time; `test_sweep` and the demo have them."""
+"""A process for each tiny job would take most of the time; `sweep/test_grid.py` and the demo have them."""
 BY_ANOTHER_TEST = {
     "python -m beans_exp.report": "test_report",
     "python -m beans_exp.report --sweep SWEEP_ID --out report": "test_report",
@@ -84,10 +84,10 @@ def test_every_command_is_run_by_some_test() -> None:
 
 
 @pytest.mark.parametrize("commands", CHUNKS, ids=[f"{chunk[0][:60]}…" for chunk in CHUNKS])
-def test_commands_do_what_the_readme_says(commands: list[str], tmp_path: Path) -> None:
-    """Several in a process, each in a folder of its own: TensorFlow is imported once for all."""
+def test_documented_commands_succeed(commands: list[str], tmp_path: Path) -> None:
+    """Several per process, each in its own folder, so that TensorFlow is imported once for all."""
     base = keras.applications.InceptionV3(include_top=False, weights=None, input_shape=(80, 80, 3))
-    base.save_weights("base.weights.h5")  # random weights stand for the pre-trained ones
+    base.save_weights("base.weights.h5")  # random weights instead of pre-trained ones
     variables = os.environ | {"PWD": str(tmp_path), "BEANS_EXP_INCEPTION_WEIGHTS": str(tmp_path / "base.weights.h5")}
     for number, _ in enumerate(commands):
         (tmp_path / str(number)).mkdir()
@@ -110,7 +110,7 @@ def _small(command: str) -> list[str]:
     return words
 
 
-def test_the_demo_ends_with_its_table_and_the_way_to_see_it(tmp_path: Path) -> None:
+def test_the_demo_ends_with_a_table_and_the_command_for_the_browser(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, *tasks.DEMO, *SMALL], cwd=tmp_path, capture_output=True, text=True, timeout=240
     )
@@ -120,11 +120,11 @@ def test_the_demo_ends_with_its_table_and_the_way_to_see_it(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("picture", re.findall(r"!\[.*?\]\((.*?)\)", README))
-def test_every_picture_is_there(picture: str) -> None:
+def test_every_picture_exists(picture: str) -> None:
     assert (ROOT / picture).is_file()
 
 
-def test_the_table_names_every_option() -> None:
+def test_the_table_lists_every_option() -> None:
     for group in ("model", "reg", "kernel", "finetune", "data", "trainer", "tracking", "study", "experiment"):
         row = "".join(line for line in README.splitlines() if line.startswith(f"| `{group}` |"))
         for file in (CONF / group).glob("*.yaml"):
