@@ -31,3 +31,8 @@ class PrunedError(BeansExpError):
 
 class TooSlowError(PrunedError):
     """A trial that was stopped because its epochs exceed `trial_seconds`, whatever its values."""
+
+
+def first_line(error: BaseException, length: int = 200) -> str:
+    """Return the first line of an error's message, cut to `length` characters; its type if it has no message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:length]

@@ -1,4 +1,4 @@
-"""Files: paths as users write them, files that are whole or absent, and things that are made once."""
+"""Files: users' paths, files that are complete or absent, and targets that are made once."""
 
 import csv
 import io
@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import FileLock
-
 UNFINISHED = ".unfinished"
-"""What is being written ends in this; a process that was killed leaves it behind, and the next one removes it."""
+"""The suffix of a target while it is written; a killed process leaves it behind, and the next one removes it."""
 
 
 def user_path(path: str | Path) -> Path:
@@ -20,9 +18,10 @@ def user_path(path: str | Path) -> Path:
 
 
 def write_whole(file: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
-    """Replace `file` by `content`, or by what it writes to the stream it is given; a crash leaves the old or the new.
+    """Replace `file` with `content`, or with the output of a function that writes to a stream.
 
-    The content is on disk when this returns. Raises OSError where that fails; the old file then stays.
+    The content is on disk when this returns; a crash leaves either the old file or the new one. Raises OSError if
+    writing fails; the old file then stays.
     """
     unfinished = file.with_name(f"{file.name}{UNFINISHED}")
     try:
@@ -39,22 +38,24 @@ def write_whole(file: Path, content: str | bytes | Callable[[BinaryIO], object])
         unfinished.unlink(missing_ok=True)
 
 
-def make_once(target: Path, make: Callable[[Path], None]) -> bool:
-    """Make the file or folder `target` unless it exists, and return whether it was made now.
+def make_once(target: Path, make: Callable[[Path], None], lock: Path | None = None) -> bool:
+    """Make the file or folder `target` unless it exists, and return whether it was made by this call.
 
-    `make` is given the path to write to, which becomes `target` once it is whole and on disk. Processes that need the
-    same target wait for the one that makes it. Raises what `make` raises, and OSError.
+    `make` writes to the path that it is given, which is renamed to `target` once its content is on disk. Processes that
+    need the same target wait for the one that makes it, at the file `lock`, by default `target` with `.lock` appended.
+    Raises the errors of `make`, and OSError.
     """
+    from filelock import FileLock
+
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(f"{target.name}.lock")):
+    with FileLock(lock or target.with_name(f"{target.name}.lock")):
         if target.exists():
             return False
         unfinished = target.with_name(f"{target.name}{UNFINISHED}")
         remove(unfinished)
         try:
             make(unfinished)
-            for file in unfinished.rglob("*") if unfinished.is_dir() else [unfinished]:
-                sync(file)
+            sync_tree(unfinished)
             unfinished.rename(target)
             sync(target.parent)
         finally:
@@ -64,6 +65,8 @@ def make_once(target: Path, make: Callable[[Path], None]) -> bool:
 
 def sync(path: Path) -> None:
     """Return once the file or folder `path` is on disk."""
+    if os.name == "nt":  # Windows opens no folders, and syncs no file that is open for reading
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -71,8 +74,14 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_tree(path: Path) -> None:
+    """Return once the file or folder `path`, with everything in it, is on disk."""
+    for each in (*path.rglob("*"), path):
+        sync(each)
+
+
 def remove(path: Path) -> None:
-    """Remove a file or a folder with all that is in it, if it exists."""
+    """Remove a file, or a folder with its content, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -80,7 +89,7 @@ def remove(path: Path) -> None:
 
 
 def csv_text(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """Return a CSV file's text: `header`, then a line for each of `rows`."""
+    """Return the text of a CSV file: `header`, then one line for each of `rows`."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(header)

@@ -1,37 +1,44 @@
-"""Whether a host answers, told within seconds: downloads themselves retry for minutes."""
+"""Check within seconds whether a host is reachable: downloads and clients themselves retry for minutes."""
 
-import ssl
-from http.client import HTTPException
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from threading import Thread
-from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
 
 SECONDS = 5
-"""How long a host may take to answer before it counts as out of reach."""
+"""Time limit after which a host counts as unreachable."""
+
+
+def connection_error(connect: Callable[[], object]) -> Exception | None:
+    """Call `connect` and return the error that it raises, None if it succeeds, TimeoutError after `SECONDS`.
+
+    A thread calls it, because name resolution has no timeout.
+    """
+    errors: SimpleQueue[Exception | None] = SimpleQueue()
+    Thread(target=lambda: errors.put(_error_of(connect)), daemon=True).start()
+    try:
+        return errors.get(timeout=SECONDS)
+    except Empty:
+        return TimeoutError(f"no answer within {SECONDS} seconds")
 
 
 def why_unreachable(host: str) -> object | None:
-    """Return why `host` gives no answer over HTTPS within `SECONDS`, or None where it does.
+    """Return the reason why `host` does not answer over HTTPS within `SECONDS`, or None if it does.
 
-    The proxy that the environment names is used. Asked in a thread, as looking up a name knows no time limit.
+    The proxy settings of the environment apply. Any HTTP status is an answer, and so is an untrusted certificate,
+    because downloaders bring their own certificates.
     """
-    answers: SimpleQueue[Exception | None] = SimpleQueue()
-    Thread(target=lambda: answers.put(_error(host)), daemon=True).start()
-    try:
-        error = answers.get(timeout=SECONDS)
-    except Empty:
-        return f"no answer within {SECONDS} seconds"
-    return getattr(error, "reason", error)
+    import ssl
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+
+    error = connection_error(lambda: urlopen(f"https://{host}", timeout=SECONDS).close())
+    reason = getattr(error, "reason", error)
+    return None if isinstance(error, HTTPError) or isinstance(reason, ssl.SSLCertVerificationError) else reason
 
 
-def _error(host: str) -> Exception | None:
+def _error_of(connect: Callable[[], object]) -> Exception | None:
     try:
-        urlopen(f"https://{host}", timeout=SECONDS).close()
-    except HTTPError:  # an answer, too
-        return None
-    except URLError as error:  # downloaders bring certificates of their own
-        return None if isinstance(error.reason, ssl.SSLCertVerificationError) else error
-    except (OSError, HTTPException) as error:
+        connect()
+    except Exception as error:  # anything that a network, a proxy or a malformed address can raise
         return error
     return None
