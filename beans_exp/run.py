@@ -12,7 +12,8 @@ from beans_exp.models import build_model
 from beans_exp.models.cost import model_metrics
 from beans_exp.run_folder import CHECKPOINT, RunProgress, lock, write_progress
 from beans_exp.schema import Config
-from beans_exp.tracking.outbox import finished_objective, send_queued
+from beans_exp.tracking.message_queue import queued_objective
+from beans_exp.tracking.outbox import send_queued
 from beans_exp.tracking.resume import find_resumable, find_resumable_offline
 from beans_exp.tracking.reuse import find_untested, reusable_metrics
 from beans_exp.tracking.store import open_unless_unreachable
@@ -21,6 +22,7 @@ from beans_exp.tracking.tracker import Tracker, open_finished_run, track
 from beans_exp.training.checkpoint import Checkpoints
 from beans_exp.training.evaluation import evaluate, generalization
 from beans_exp.training.history import Epoch
+from beans_exp.training.pace import Pace
 from beans_exp.training.stages import configure, stages, train
 
 Objective = float | list[float]
@@ -69,7 +71,7 @@ def run(config: Config, overrides: Sequence[str] = (), folder: Path = Path("outp
 def _finished_objective(request: RunRequest) -> Objective | None:
     """The objective of a finished run with the same fingerprint, None without one."""
     if request.experiment_id is None:
-        return finished_objective(request.folder, request.fingerprint)
+        return queued_objective(request.folder, request.fingerprint)
     metrics = reusable_metrics(request.experiment_id, request.config, request.fingerprint)
     return _objective(request.config, metrics) if metrics else None
 
@@ -125,17 +127,13 @@ def _train(request: RunRequest) -> Objective:
 def _epoch_callback(config: Config, tracker: Tracker, folder: Path) -> Callable[[Epoch], None]:
     """The per-epoch callback: reports to the tracker, the progress file and the Optuna study."""
     report = epoch_reporter(config)
-    planned = {stage.number: stage.epochs for stage in stages(config)}
-    seconds: dict[int, list[float]] = {number: [] for number in planned}
+    pace = Pace(stages(config))
 
     def on_epoch(epoch: Epoch) -> None:
+        pace.add(epoch)
         tracker.add_epoch(epoch)
-        stage = int(epoch.metrics["stage"])
-        seconds[stage].append(epoch.metrics["time/epoch_seconds"])
-        remaining = sum(epochs for number, epochs in planned.items() if number >= stage) - len(seconds[stage])
-        seconds_left = remaining * min(seconds[stage])  # a process's first epoch of a stage builds its graph
-        write_progress(folder, RunProgress(stage, epoch.step, sum(planned.values()), epoch.metrics, seconds_left))
-        report(len(seconds[stage]), epoch.metrics, seconds_left)
+        write_progress(folder, RunProgress(pace.stage, epoch.step, pace.total_epochs, epoch.metrics, pace.seconds_left))
+        report(pace.stage_epoch, epoch.metrics, pace.seconds_left)
 
     return on_epoch
 
