@@ -1,116 +1,79 @@
-"""Jobs in processes of their own: Hydra's own suites, and what becomes of a job that goes wrong."""
+"""Jobs in processes of their own: failures stay with their job, limits hold, free workers are used."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize
-from hydra._internal.callbacks import Callbacks
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.test_utils.launcher_common_tests import IntegrationTestSuite, LauncherTestSuite
-from hydra.types import HydraContext
+from hydra.core.utils import JobReturn
 from omegaconf import DictConfig
 
-from beans_exp.errors import BeansExpError, ConfigError
+from beans_exp.errors import BeansExpError
 from beans_exp.launcher.diagnosis import JobError, error_of
-from beans_exp.launcher.live_table import LiveTable
-from beans_exp.launcher.options import Options, usable_cores
-from beans_exp.launcher.processes import JobPool
-from beans_exp.run_folder import RunProgress, write_progress
-from beans_exp.sweep.microbatch import halve_microbatch
+from beans_exp.launcher.options import usable_cores
+from tests.launcher.conftest import OpenPool, RunJobs, open_pool
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 
 
-@pytest.mark.parametrize(("launcher_name", "overrides"), [("isolated", [])])
-class TestHydrasLauncherSuite(LauncherTestSuite):
-    """What Hydra expects of any launcher."""
+def _statuses(results: list[JobReturn]) -> list[str]:
+    return [result.status.name for result in results]
 
 
-@pytest.mark.parametrize(
-    ("task_launcher_cfg", "extra_flags"),
-    [({}, ["-m", "hydra/launcher=isolated"])],
-)
-class TestHydrasIntegrationSuite(IntegrationTestSuite):
-    """What Hydra expects of a program that uses any launcher."""
-
-
-Sweep = Callable[..., list[JobReturn]]
-
-
-@pytest.fixture
-def jobs(tmp_path: Path) -> Callable[..., AbstractContextManager[JobPool]]:
-    """Jobs of a task in processes of their own, with the options that are given."""
-
-    @contextmanager
-    def opened(task: Callable[[DictConfig], Any], **options: Any) -> Iterator[JobPool]:
-        with initialize(version_base="1.3", config_path=None):
-            fixed = [f"hydra.sweep.dir={tmp_path / 'sweep'}", "hydra.job.chdir=false"]
-            config = compose(overrides=fixed, return_hydra_config=True)
-            context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
-            with JobPool(Options(**{"retries": 0} | options), context, task, config, halve_microbatch) as found:
-                yield found
-
-    return opened
-
-
-@pytest.fixture
-def sweep(jobs: Callable[..., AbstractContextManager[JobPool]]) -> Sweep:
-    """Run a task for each of the values of `x` in processes of their own; further words are options and overrides."""
-
-    def run(task: Callable[[DictConfig], Any], values: Sequence[int], *words: str, **options: Any) -> list[JobReturn]:
-        with jobs(task, **options) as started:
-            return started.run_all([[f"+x={x}", *words] for x in values], 0)
-
-    return run
-
-
-def _statuses(returns: list[JobReturn]) -> list[str]:
-    return [found.status.name for found in returns]
-
-
-def _error(found: JobReturn) -> tuple[str, str]:
-    error = error_of(found)
+def _job_error(result: JobReturn) -> JobError:
+    error = error_of(result)
     assert isinstance(error, JobError)
-    return error.kind, error.message
+    return error
 
 
-def _kill(config: DictConfig) -> Any:
-    if config.x == 1:
+def _end(config: DictConfig) -> Any:
+    """Return `x`, or end in the way that it names."""
+    if config.x == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    return config.x
-
-
-def _crash(config: DictConfig) -> Any:
-    if config.x == 1:
+    if config.x == "abort":
         os.abort()
-    return config.x
-
-
-def _exit(config: DictConfig) -> Any:
-    if config.x == 1:
+    if config.x == "exit":
         os._exit(7)
-    return config.x
-
-
-def _raise(config: DictConfig) -> Any:
-    if config.x == 1:
+    if config.x == "raise":
         raise ValueError("a bad value")
-    return config.x
-
-
-def _run_out(config: DictConfig) -> Any:
-    if config.x == 1:
+    if config.x == "run out":
         raise MemoryError("no more")
     return config.x
+
+
+ENDS = {
+    "kill": ("killed", "process was killed by SIGKILL"),
+    "abort": ("killed", "process was killed by SIGABRT"),
+    "exit": ("failed", "exit status 7"),
+    "raise": ("failed", "ValueError: a bad value"),
+    "run out": ("oom", "MemoryError: no more"),
+}
+"""The kind and the message of each failure."""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, JobReturn]:
+    """The results of jobs that fail in each of the ways, with one that succeeds before, between and after them."""
+    values = ["first", *(value for end in ENDS for value in (end, f"after {end}"))]
+    with open_pool(tmp_path_factory.mktemp("sweep"), _end) as jobs:
+        return dict(zip(values, jobs.run_all([[f"+x={value}"] for value in values], 0), strict=True))
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_job_that_fails_costs_only_itself(end: str, results: dict[str, JobReturn]) -> None:
+    succeeded = ["first", f"after {end}"]
+    assert [results[value].return_value for value in succeeded] == succeeded
+    kind, message = ENDS[end]
+    error = _job_error(results[end])
+    assert error.kind == kind and message in error.message
+
+
+def _kill(config: DictConfig) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _hang(config: DictConfig) -> Any:
@@ -119,58 +82,49 @@ def _hang(config: DictConfig) -> Any:
     return config.x
 
 
-@pytest.mark.parametrize(
-    ("task", "kind", "message"),
-    [
-        (_kill, "killed", "process was killed by SIGKILL"),
-        (_crash, "killed", "process was killed by SIGABRT"),
-        (_exit, "failed", "exit status 7"),
-        (_raise, "failed", "ValueError: a bad value"),
-        (_run_out, "oom", "MemoryError: no more"),
-    ],
-)
-def test_a_job_costs_itself_alone(task: Callable[[DictConfig], Any], kind: str, message: str, sweep: Sweep) -> None:
-    returns = sweep(task, [0, 1, 2])
-    assert _statuses(returns) == ["COMPLETED", "FAILED", "COMPLETED"]
-    assert [returns[0].return_value, returns[2].return_value] == [0, 2]
-    found = _error(returns[1])
-    assert found[0] == kind and message in found[1]
+def test_a_job_that_hangs_ends_at_its_timeout(run_jobs: RunJobs) -> None:
+    results = run_jobs(_hang, [1, 2], timeout=8)
+    assert _statuses(results) == ["FAILED", "COMPLETED"]
+    error = _job_error(results[0])
+    assert (error.kind, error.message) == ("timeout", "exceeded hydra.launcher.timeout=8 seconds")
 
 
-def test_a_job_that_hangs_ends_at_its_limit(sweep: Sweep) -> None:
-    returns = sweep(_hang, [1, 2], timeout=8)
-    assert _statuses(returns) == ["FAILED", "COMPLETED"]
-    assert _error(returns[0]) == ("timeout", "exceeded hydra.launcher.timeout=8 seconds")
-
-
-def test_a_job_that_the_kernel_killed_ran_out_of_memory(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_killed_by_the_kernel_ran_out_of_memory(run_jobs: RunJobs, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = iter(range(100))
     monkeypatch.setattr("beans_exp.launcher.diagnosis.kernel_kills", lambda: next(counts))
-    (found,) = sweep(_kill, [1])
-    assert _error(found) == ("oom", "killed by the kernel: the machine ran out of memory")
+    (result,) = run_jobs(_kill, [1])
+    error = _job_error(result)
+    assert (error.kind, error.message) == ("oom", "killed by the kernel: the machine ran out of memory")
 
 
-def _hold(config: DictConfig) -> Any:
-    held = bytearray(config.x * 10**9)
-    held[::4096] = b"x" * len(held[::4096])
-    time.sleep(3)
-    return len(held)
+def _allocate(config: DictConfig) -> Any:
+    memory = bytearray(config.x * 10**9)
+    memory[::4096] = b"x" * len(memory[::4096])
+    time.sleep(3 * config.x)
+    return len(memory)
 
 
-def test_a_job_that_holds_too_much_ends(sweep: Sweep) -> None:
-    returns = sweep(_hold, [0, 1], memory_gb=0.5)
-    assert _statuses(returns) == ["COMPLETED", "FAILED"]
-    kind, message = _error(returns[1])
-    assert kind == "oom" and "more than hydra.launcher.memory_gb=0.5" in message
+def test_a_job_that_exceeds_its_memory_limit_is_killed(run_jobs: RunJobs) -> None:
+    results = run_jobs(_allocate, [0, 1], memory_gb=0.5)
+    assert _statuses(results) == ["COMPLETED", "FAILED"]
+    error = _job_error(results[1])
+    assert error.kind == "oom" and "more than hydra.launcher.memory_gb=0.5" in error.message
 
 
 def _user_error(config: DictConfig) -> Any:
-    raise BeansExpError("mend this")
+    raise BeansExpError("fix this")
 
 
-def test_an_error_that_the_user_can_mend_comes_back_as_it_is(sweep: Sweep) -> None:
-    (found,) = sweep(_user_error, [1])
-    assert isinstance(error_of(found), BeansExpError) and str(error_of(found)) == "mend this"
+def test_an_error_the_user_can_fix_is_returned_unchanged(run_jobs: RunJobs) -> None:
+    (result,) = run_jobs(_user_error, [1])
+    error = error_of(result)
+    assert isinstance(error, BeansExpError) and str(error) == "fix this"
+
+
+def _fail_odd(config: DictConfig) -> Any:
+    if config.x % 2:
+        raise ValueError("odd")
+    return config.x
 
 
 @pytest.mark.parametrize(
@@ -181,34 +135,30 @@ def test_an_error_that_the_user_can_mend_comes_back_as_it_is(sweep: Sweep) -> No
         ({"max_failures": 0}, ["COMPLETED", "FAILED", "UNKNOWN", "UNKNOWN"]),
     ],
 )
-def test_failures_can_leave_the_others_out(bounds: dict[str, Any], statuses: list[str], sweep: Sweep) -> None:
-    assert _statuses(sweep(_fail_odd, [0, 1, 2, 3], **bounds)) == statuses
+def test_no_job_is_started_after_too_many_failures(
+    bounds: dict[str, Any], statuses: list[str], run_jobs: RunJobs
+) -> None:
+    assert _statuses(run_jobs(_fail_odd, [0, 1, 2, 3], **bounds)) == statuses
 
 
-def _fail_odd(config: DictConfig) -> Any:
-    if config.x % 2:
-        raise ValueError("odd")
-    return config.x
-
-
-def _where(config: DictConfig) -> Any:
+def _describe_process(config: DictConfig) -> Any:
     started = time.time()
     time.sleep(2)
-    print(f"said by {config.x}")
+    print(f"printed by {config.x}")
     return os.getpid(), sorted(os.sched_getaffinity(0)), started, time.time()
 
 
 @pytest.mark.skipif(len(usable_cores()) < 2 or sys.platform != "linux", reason="needs two cores to divide, on Linux")
-def test_side_by_side_on_cores_of_their_own_with_readable_output(
-    sweep: Sweep, capfd: pytest.CaptureFixture[str], tmp_path: Path
+def test_jobs_side_by_side_have_their_own_cores_and_logs(
+    run_jobs: RunJobs, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    returns = [found.return_value for found in sweep(_where, [0, 1], n_jobs=2)]
-    (pid, cores, begun, ended), (other_pid, other_cores, other_begun, other_ended) = returns
+    results = [result.return_value for result in run_jobs(_describe_process, [0, 1], n_jobs=2)]
+    (pid, cores, started, ended), (other_pid, other_cores, other_started, other_ended) = results
     assert pid != other_pid and not set(cores) & set(other_cores)
-    assert begun < other_ended and other_begun < ended, "at the same time"
+    assert started < other_ended and other_started < ended, "at the same time"
     printed = capfd.readouterr().out
-    assert "job 1: started: +x=0" in printed and "job 2: ended" in printed and "said by" not in printed
-    assert {file.read_text().strip() for file in tmp_path.rglob("job.log")} == {"said by 0", "said by 1"}
+    assert "job 1: started: +x=0" in printed and "job 2: ended" in printed and "printed by" not in printed
+    assert {file.read_text().strip() for file in tmp_path.rglob("job.log")} == {"printed by 0", "printed by 1"}
 
 
 def _rest(config: DictConfig) -> Any:
@@ -217,68 +167,14 @@ def _rest(config: DictConfig) -> Any:
 
 
 @pytest.mark.skipif(len(usable_cores()) < 2, reason="needs two cores to divide")
-def test_a_worker_that_is_free_takes_the_next_job_at_once(jobs: Callable[..., AbstractContextManager[JobPool]]) -> None:
-    with jobs(_rest, n_jobs=2) as started:
-        started.start(0, ["+x=60"])
-        started.start(1, ["+x=0"])
-        assert [number for number, _ in started.wait()] == [1]
-        assert started.has_room, "beside the one that goes on"
-        started.start(2, ["+x=0"])
-        assert [number for number, _ in started.wait()] == [2]
-
-
-def test_jobs_side_by_side_are_a_live_table(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "100")
-    board = LiveTable(shown=True)
-    board.start()
-    board.add(0, "reg=l2", None)
-    board.add(1, "reg=l1", None)
-    write_progress(tmp_path, RunProgress(1, 3, 20, {"val/accuracy": 0.75, "train/accuracy": 0.5}, 125))
-    board.refresh({0: tmp_path, 1: tmp_path / "not there"})
-    board.stop()
-    printed = capsys.readouterr().out
-    row, *_ = [line.split() for line in printed.splitlines() if "reg=l2" in line and "3/20" in line]
-    assert row[1:6] == ["reg=l2", "1", "3/20", "0.750", "0.500"] and "2 min 05 s" in printed
-    assert "reg=l1 (starting)" in printed
-
-
-def _fail_once(config: DictConfig) -> Any:
-    marker = Path(config.marker)
-    if not marker.exists():
-        marker.touch()
-        if config.x == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        raise MemoryError
-    return config.trainer.microbatch
-
-
-@pytest.mark.parametrize(("x", "microbatch"), [(0, None), (1, 16)], ids=["killed", "oom"])
-def test_a_job_is_tried_again(x: int, microbatch: int | None, sweep: Sweep, tmp_path: Path) -> None:
-    words = [f"+marker={tmp_path / 'marker'}", "+trainer.microbatch=null", "+trainer.batch_size=32"]
-    (found,) = sweep(_fail_once, [x], *words, retries=1)
-    assert found.status == JobStatus.COMPLETED
-    assert found.return_value == microbatch
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"n_jobs": 0}, "hydra.launcher.n_jobs=0: must be 1 to"),
-        ({"n_jobs": 1000}, "the cores of this machine"),
-        ({"timeout": 0}, "hydra.launcher.timeout=0: must be above 0"),
-        ({"memory_gb": -1}, "hydra.launcher.memory_gb=-1"),
-        ({"on_error": "halt"}, "must be one of continue, stop"),
-        ({"retries": -1}, "hydra.launcher.retries=-1"),
-        ({"on_error": "stop", "max_failures": 2}, "null with on_error=stop"),
-    ],
-)
-def test_bounds_that_mean_nothing(given: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        Options(**given)
+def test_a_free_worker_takes_the_next_job_at_once(pool: OpenPool) -> None:
+    with pool(_rest, n_jobs=2) as jobs:
+        jobs.start(0, ["+x=60"])
+        jobs.start(1, ["+x=0"])
+        assert [number for number, _ in jobs.wait()] == [1]
+        assert jobs.has_room, "beside the job that is still running"
+        jobs.start(2, ["+x=0"])
+        assert [number for number, _ in jobs.wait()] == [2]
 
 
 def test_the_parent_of_a_sweep_does_not_import_tensorflow() -> None:
