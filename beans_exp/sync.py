@@ -1,4 +1,4 @@
-"""`python -m beans_exp.sync`: send what runs logged while their server was away."""
+"""`python -m beans_exp.sync`: send metrics that runs saved while their server was unreachable."""
 
 import argparse
 import sys
@@ -11,36 +11,43 @@ from beans_exp.startup.imports import no_collections, quiet_libraries
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Send what lies in the folders that the command line names; exit status 1 if something could not be sent."""
-    parser = argparse.ArgumentParser("python -m beans_exp.sync", description="Send what waits for its MLflow server.")
+    """Send the updates in the folders on the command line; exit status 1 if some cannot be sent."""
+    description = "Send metrics, models and files that runs saved while their MLflow server was unreachable."
+    parser = argparse.ArgumentParser("python -m beans_exp.sync", description=description)
     parser.add_argument("folder", nargs="*", type=Path, default=[Path("outputs")], help="default: outputs")
-    wanted = parser.parse_args(words)
+    folders = parser.parse_args(words).folder
     quiet_libraries()
     with errors_as_messages():
-        if not _send_all(wanted.folder):
+        if not _send_all(folders):
             sys.exit(1)
 
 
 def _send_all(folders: Sequence[Path]) -> bool:
-    """Send what is kept anywhere below `folders`, and return whether all of it was sent."""
+    """Send the updates at and below `folders` and return whether all were sent."""
     with no_collections():
-        from beans_exp.tracking.outbox import folders_with_messages, send_queued
+        from beans_exp.tracking.message_queue import folders_with_messages
 
     for folder in folders:
         if not folder.is_dir():
-            raise BeansExpError(f"{folder}: must be a folder that runs or sweeps were written to, such as outputs")
+            raise BeansExpError(f"{folder}: must be an output folder of runs or sweeps, such as outputs")
     found = [place for folder in folders for place in folders_with_messages(folder)]
-    complete = True
-    for place in found:
-        try:
-            count, in_use = send_queued(place)
-            print(f"{place}: {count} letters sent{', others by the process that is under way' if in_use else ''}")
-        except BeansExpError as error:
-            complete = False
-            print(f"{place}: {error}", file=sys.stderr)
     if not found:
-        print("nothing waits to be sent")
-    return complete
+        print("nothing to send")
+    failed = [place for place in found if not _send(place)]
+    return not failed
+
+
+def _send(place: Path) -> bool:
+    from beans_exp.tracking.outbox import send_queued
+
+    try:
+        count, in_use = send_queued(place)
+    except BeansExpError as error:
+        print(f"{place}: {error}", file=sys.stderr)
+        return False
+    rest = " (a running process is sending the rest)" if in_use else ""
+    print(f"{place}: sent {count} update{'' if count == 1 else 's'}{rest}")
+    return True
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Everything that says `mlflow`: stores, runs, models and sweeps, written and read."""
+"""Everything that imports MLflow: stores, runs, models and sweeps, written and read."""

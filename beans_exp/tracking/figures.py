@@ -1,4 +1,4 @@
-"""The pictures of one run, in the report's colours: red train, blue validation."""
+"""Plots of one run, in the report's colours: red train, blue validation."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,9 +13,9 @@ LABELS = {"train": "train", "val": "validation"}
 
 
 def curves(epochs: Sequence[dict[str, float]], selected: int) -> Figure:
-    """Draw loss and accuracy of `epochs` side by side; the stage boundary and the `selected` epoch are marked.
+    """Draw loss and accuracy of `epochs` side by side, with the start of fine-tuning and the `selected` epoch marked.
 
-    Each item holds the metrics of one epoch, epochs counted from 1.
+    Each item holds the metrics of one epoch; epochs are counted from 1.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
@@ -46,7 +46,7 @@ def _mark_boundary(axes: Axes, epochs: Sequence[dict[str, float]]) -> None:
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> Figure:
-    """Draw how many images of each class (rows) were predicted as which (columns)."""
+    """Draw the number of images by label (rows) and predicted class (columns)."""
     counts = np.zeros((len(classes), len(classes)), dtype=int)
     np.add.at(counts, (labels, predicted), 1)
     side = 2.5 + 0.8 * len(classes)

@@ -1,38 +1,39 @@
-"""Where the jobs of a sweep stand, as its store knows it."""
+"""The status of a sweep's jobs, from its store."""
 
 import re
 from dataclasses import dataclass
 
 from beans_exp.processes import host_of, is_dead
+from beans_exp.tracking import tags
 from beans_exp.tracking.reader import Reader, Record, Sweep
-from beans_exp.tracking.resume import EPOCH_MARK, PROCESS
-from beans_exp.tracking.store import store_errors
+from beans_exp.tracking.resume import EPOCH_METRIC
+from beans_exp.tracking.store_errors import store_errors
 
 
 @dataclass(frozen=True)
 class JobStatus:
-    """A job of a sweep, and where it stands."""
+    """The status of a job."""
 
     run_id: str
     name: str
     state: str
-    """`beans.status`, `running`, or `died` where its process, on this machine, ended without a word."""
+    """`beans.status`, `running`, or `died` if its process, on this machine, died without reporting an error."""
     host: str
     stage: int | None
     epoch: int | None
     epochs: int
     objective: dict[str, float]
     seconds_left: float | None
-    """If the epochs to come take as long as the last one."""
+    """Assuming that the remaining epochs take as long as the last one."""
 
 
 def job_statuses(reader: Reader, sweep: Sweep) -> list[JobStatus]:
-    """Return where each job of `sweep` stands that has a run, the first started first."""
-    return [_progress(reader, record) for record in reader.records(sweep=sweep)]
+    """Return the status of each job of `sweep` that has a run, in the order of their start."""
+    return [_job_status(reader, record) for record in reader.records(sweep=sweep)]
 
 
-def _progress(reader: Reader, record: Record) -> JobStatus:
-    process = record.tags.get(PROCESS, "")
+def _job_status(reader: Reader, record: Record) -> JobStatus:
+    process = record.tags.get(tags.PROCESS, "")
     state = "died" if record.status == "running" and is_dead(process) else record.status
     epoch = _last_epoch(reader, record) if record.status == "running" else None
     epochs = int(record.params.get("trainer.epochs", 0))
@@ -55,5 +56,5 @@ def _progress(reader: Reader, record: Record) -> JobStatus:
 
 def _last_epoch(reader: Reader, record: Record) -> int | None:
     with store_errors(reader.uri):
-        steps = [point.step for point in reader.client.get_metric_history(record.run_id, EPOCH_MARK)]
+        steps = [point.step for point in reader.client.get_metric_history(record.run_id, EPOCH_METRIC)]
     return max(steps, default=None)

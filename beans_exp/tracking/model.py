@@ -1,4 +1,4 @@
-"""The trained model as MLflow keeps it: Keras' own format, with its signature and its classes."""
+"""The trained model in MLflow's Keras flavour, with its signature and its classes."""
 
 import importlib.metadata
 from pathlib import Path

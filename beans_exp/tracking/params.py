@@ -1,4 +1,4 @@
-"""A configuration as MLflow params and as YAML, without paths of the machine."""
+"""A configuration as MLflow params and as YAML, without local paths."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -19,21 +19,21 @@ LEFT_OUT = (
     "run_name",
     "study.reported",
 )
-"""Paths of the machine, what a sweep tells its jobs, and figures that are not this run's."""
+"""Local paths, settings that a sweep passes to its jobs, and printed figures of the study."""
 
 
 def flat_params(config: Config) -> dict[str, str]:
-    """Return the configuration with dotted keys, values as they would be written in YAML."""
+    """Return the configuration with dotted keys and values in YAML."""
     return {key: as_text(value) for key, value in _flatten(asdict(portable(config)), "") if not _left_out(key)}
 
 
 def portable(config: Config) -> Config:
-    """Return `config` with the weights file named by its stem."""
+    """Return `config` with the weights file as its stem."""
     return replace(config, model=replace(config.model, weights=weights_name(config.model)))
 
 
 def config_yaml(config: Config) -> str:
-    """Return the configuration as YAML, without what is left out of the params."""
+    """Return the configuration as YAML, without the keys in `LEFT_OUT`."""
     plain = asdict(portable(config))
     for key in LEFT_OUT:
         group, _, name = key.partition(".")
@@ -56,5 +56,5 @@ def _left_out(key: str) -> bool:
 
 
 def as_text(value: Any) -> str:
-    """Return `value` as a param: as it would be written in YAML, on one line."""
+    """Return `value` in YAML on one line."""
     return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n").removesuffix("\n...")

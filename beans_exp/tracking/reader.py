@@ -1,7 +1,4 @@
-"""Runs read back by the commands that look at them: a page at a time, from SQLite and from servers, never written.
-
-Only `attach` writes: what was made of the runs is hung on their parent.
-"""
+"""Runs as the commands read them, a page at a time, from SQLite and from servers; only `Reader.attach` writes."""
 
 import csv
 import io
@@ -19,21 +16,23 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from beans_exp.errors import StoreError
 from beans_exp.processes import is_dead
+from beans_exp.tracking import tags
 from beans_exp.tracking.best_model import has_model
-from beans_exp.tracking.parent_run import JOBS, STUDY, newest_run
-from beans_exp.tracking.resume import PROCESS
-from beans_exp.tracking.store import connect, find_experiment, store_errors
+from beans_exp.tracking.parent_run import newest_run
+from beans_exp.tracking.reachability import is_server
+from beans_exp.tracking.store import connect, find_experiment
+from beans_exp.tracking.store_errors import store_errors
 
 if TYPE_CHECKING:
     import keras
 
 PAGE = 200
-"""Runs held at once."""
+"""Runs in one request."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One run as the store has it; `metrics` are the last values, `data` is the name and digest of its data set."""
+    """A run in the store: `metrics` are the last values, `data` is the name and digest of its data set."""
 
     run_id: str
     name: str
@@ -60,7 +59,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep's parent run, and its jobs: (run id, or nothing where none was started; status)."""
+    """A sweep's parent run, and its jobs: (run id, empty if none was started; status)."""
 
     parent: str
     id: str
@@ -69,14 +68,14 @@ class Sweep:
     state: str = ""
     """`beans.status`, or `running`."""
     wanted: int | None = None
-    """How many jobs a grid has."""
+    """The number of jobs of a grid."""
     study: dict[str, Any] | None = None
-    """A search's study: its storage, its name, and how many trials are wanted."""
+    """The study of a search: `storage`, `name`, and `wanted`, its number of trials."""
 
 
 @dataclass(frozen=True)
 class Reader:
-    """An experiment of a store, for reading."""
+    """Reads an experiment of a store."""
 
     client: mlflow.MlflowClient
     uri: str
@@ -84,9 +83,9 @@ class Reader:
     experiment_id: str
 
     def records(self, query: str = "", sweep: Sweep | None = None) -> Iterator[Record]:
-        """Yield the runs that `query` (an MLflow filter) finds, of `sweep` where given; never the parents of sweeps.
+        """Yield the runs matching `query`, an MLflow filter, in the order of their start, without parent runs.
 
-        Of a sweep, those that its `jobs.csv` names, reused ones included, and those that carry its id.
+        With `sweep`, only its runs: those in its `jobs.csv`, which include reused ones, and those tagged with its id.
         """
         if sweep is None:
             yield from self._found(query)
@@ -96,7 +95,7 @@ class Reader:
             ids = ", ".join(f"'{run_id}'" for run_id in named[start : start + PAGE])
             yield from self._found(_both(query, f"attributes.run_id IN ({ids})"))
         known = set(named)
-        for record in self._found(_both(query, f"tags.`beans.sweep` = '{sweep.id}'")):
+        for record in self._found(_both(query, tags.equals(tags.SWEEP, sweep.id))):
             if record.run_id not in known:
                 yield record
 
@@ -107,17 +106,17 @@ class Reader:
                 page = self.client.search_runs(
                     [self.experiment_id], query, max_results=PAGE, page_token=token, order_by=["attributes.start_time"]
                 )
-            yield from (_record(run) for run in page if "beans.role" not in run.data.tags)
+            yield from (_record(run) for run in page if tags.ROLE not in run.data.tags)
             token = page.token or ""
 
     def sweep(self, wanted: str) -> Sweep:
-        """Return the sweep whose parent run, or whose id, is `wanted` (the first eight signs are enough).
+        """Return the sweep with the id `wanted`, its own or its parent run's; eight characters are enough.
 
-        Raises StoreError where there is none, or several.
+        Raises StoreError if none matches, or several.
         """
         with store_errors(self.uri):
-            parents = self.client.search_runs([self.experiment_id], "tags.`beans.role` = 'sweep'", max_results=10_000)
-        found = [run for run in parents if _is_meant(wanted, run)]
+            parents = self.client.search_runs([self.experiment_id], tags.IS_SWEEP, max_results=10_000)
+        found = [run for run in parents if _matches(wanted, run)]
         if len(found) != 1:
             known = ", ".join(f"{run.info.run_id[:8]} ({run.info.run_name})" for run in (found or parents)[:8])
             many = "fits several" if found else "is no"
@@ -125,9 +124,9 @@ class Reader:
         return self._sweep(found[0])
 
     def last_sweep(self) -> Sweep:
-        """Return the sweep that was started last; raises StoreError where there is none."""
+        """Return the sweep that started last; raises StoreError if the experiment has none."""
         with store_errors(self.uri):
-            run = newest_run(self.client, self.experiment_id, "tags.`beans.role` = 'sweep'")
+            run = newest_run(self.client, self.experiment_id, tags.IS_SWEEP)
         if run is None:
             raise StoreError(
                 f"the experiment {self.experiment} has no sweep. Start one with -m, or name another experiment"
@@ -135,14 +134,14 @@ class Reader:
         return self._sweep(run)
 
     def _sweep(self, run: Run) -> Sweep:
-        tags = run.data.tags
-        state = tags.get("beans.status", run.info.status.lower())
-        if run.info.status == "RUNNING":  # a sweep that is run again still has the status of its last end
-            state = "died" if is_dead(tags.get(PROCESS, "")) else "running"
-        wanted, study = tags.get(JOBS), tags.get(STUDY)
+        run_tags = run.data.tags
+        state = run_tags.get(tags.STATUS, run.info.status.lower())
+        if run.info.status == "RUNNING":  # `beans.status` of a repeated sweep is from the last time
+            state = "died" if is_dead(run_tags.get(tags.PROCESS, "")) else "running"
+        wanted, study = run_tags.get(tags.JOBS), run_tags.get(tags.STUDY)
         return Sweep(
             run.info.run_id,
-            tags["beans.sweep"],
+            run_tags[tags.SWEEP],
             run.info.run_name,
             self._jobs(run),
             state,
@@ -155,7 +154,7 @@ class Reader:
         return [(line["run_id"], line["status"]) for line in csv.DictReader(io.StringIO(text or ""))]
 
     def epochs(self, run_id: str, metrics: Iterable[str]) -> dict[str, np.ndarray]:
-        """Return the value of each epoch for each of `metrics`, float64 (epochs,), in the order of their steps."""
+        """Return the values of each of `metrics` by epoch, float64 (epochs,), in the order of their steps."""
         found = {}
         for name in metrics:
             with store_errors(self.uri):
@@ -164,9 +163,9 @@ class Reader:
         return found
 
     def predictions(self, record: Record) -> Predictions | None:
-        """Return the run's predictions of the test images; None where it has none.
+        """Return the run's predictions for the test images; None if it has none.
 
-        Raises StoreError for a file that is not what a run writes.
+        Raises StoreError for a damaged file.
         """
         text = self.artifact(record.artifacts, "predictions.csv")
         if text is None:
@@ -177,7 +176,7 @@ class Reader:
             raise StoreError(f"predictions.csv of run {record.run_id[:8]} is damaged ({error})") from error
 
     def artifact(self, place: str, name: str) -> str | None:
-        """Return the text of an artifact at `place`, a run's artifact address; None where there is none."""
+        """Return the text of an artifact at `place`, a run's artifact address; None if it does not exist."""
         with tempfile.TemporaryDirectory() as folder:
             try:
                 return Path(get_artifact_repository(place).download_artifacts(name, folder)).read_text()
@@ -185,9 +184,9 @@ class Reader:
                 return None
 
     def model(self, run_id: str) -> "keras.Model":
-        """Return the model that a run saved, uncompiled, loaded in safe mode: no code of the file is run.
+        """Return the model that a run saved, uncompiled, loaded in safe mode: no code in the file runs.
 
-        Raises BeansExpError where none was saved, or it cannot be loaded.
+        Raises BeansExpError if it saved none, or it cannot be loaded.
         """
         from beans_exp.tracking.registry import model_of_run
 
@@ -195,23 +194,23 @@ class Reader:
             return model_of_run(self.client, run_id)
 
     def attach(self, run_id: str, files: Iterable[Path]) -> None:
-        """Hang `files` on a run, under `report/`."""
+        """Log `files` as artifacts of a run, under `report/`."""
         with store_errors(self.uri):
             for file in files:
                 self.client.log_artifact(run_id, str(file), "report")
 
     def page(self, run_id: str = "") -> str | None:
-        """Return the address of a run, or of the experiment, in the browser, where a server shows it."""
-        if not self.uri.startswith(("http://", "https://")):
+        """Return the address of a run, or of the experiment, in the browser; None if the store is not a server."""
+        if not is_server(self.uri):
             return None
         place = f"/runs/{run_id}" if run_id else "/runs?workflowType=machine_learning"
         return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}{place}"
 
 
 def open_reader(uri: str, experiment: str) -> Reader:
-    """Open `experiment` of the store at `uri` for reading; nothing is created.
+    """Open `experiment` of the store at `uri` for reading; creates nothing.
 
-    Raises StoreError for a store or an experiment that is not there.
+    Raises StoreError for a store or an experiment that does not exist.
     """
     client = connect(uri)
     experiment_id = find_experiment(uri, experiment)
@@ -223,7 +222,7 @@ def open_reader(uri: str, experiment: str) -> Reader:
 
 
 def parse_predictions(text: str) -> Predictions:
-    """Read `predictions.csv`; raises ValueError for lines cut short, unknown classes, and what is no number."""
+    """Read `predictions.csv`; raises ValueError for truncated lines, unknown classes and values that are no numbers."""
     header, *lines = [line for line in csv.reader(io.StringIO(text)) if line] or [[]]
     if header[:3] != ["index", "label", "predicted"] or len(header) < 5:
         raise ValueError(f"its header is {','.join(header)[:80]}")
@@ -243,8 +242,8 @@ def _both(first: str, second: str) -> str:
     return f"{first} and {second}" if first.strip() else second
 
 
-def _is_meant(wanted: str, run: Run) -> bool:
-    ids = (run.info.run_id, run.data.tags.get("beans.sweep", ""))
+def _matches(wanted: str, run: Run) -> bool:
+    ids = (run.info.run_id, run.data.tags.get(tags.SWEEP, ""))
     return wanted in ids or (len(wanted) >= 8 and any(one.startswith(wanted) for one in ids))
 
 
@@ -253,7 +252,7 @@ def _record(run: Run) -> Record:
     return Record(
         run.info.run_id,
         run.info.run_name or run.info.run_id[:8],
-        run.data.tags.get("beans.status") or run.info.status.lower(),
+        run.data.tags.get(tags.STATUS) or run.info.status.lower(),
         run.info.start_time,
         run.data.params,
         run.data.metrics,

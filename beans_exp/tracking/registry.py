@@ -1,4 +1,4 @@
-"""The model of a run: found by any name a user has for it, fetched, loaded in safe mode, registered under an alias."""
+"""Saved models: found by any name that users have for them, fetched, loaded in safe mode, registered under an alias."""
 
 import contextlib
 import io
@@ -15,8 +15,9 @@ import yaml
 from mlflow.entities import Run, ViewType
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 
-from beans_exp.errors import BeansExpError
-from beans_exp.tracking.best_model import NOT_BEST, has_model
+from beans_exp.errors import BeansExpError, first_line
+from beans_exp.tracking import tags
+from beans_exp.tracking.best_model import has_model
 
 if TYPE_CHECKING:
     import keras
@@ -30,16 +31,16 @@ class SavedModel:
     """A model in the store."""
 
     name: str
-    """As the user calls it."""
+    """As the user wrote it."""
     source: str
-    """`models:/m-ID`, what the registry's versions point at."""
+    """`models:/m-ID`, the source of versions in the registry."""
     location: str
     """The URI of its folder."""
 
 
 @dataclass(frozen=True)
 class FetchedModel:
-    """A model whose files are at hand, and what its metadata say."""
+    """A model whose files are local, and its metadata."""
 
     name: str
     folder: Path
@@ -48,9 +49,9 @@ class FetchedModel:
 
 
 def find_model(client: mlflow.MlflowClient, name: str) -> SavedModel:
-    """Return the model that `name` means: one of `FORMS`; of a run id the beginning is enough.
+    """Return the model that `name`, one of `FORMS`, refers to; the beginning of a run id is enough.
 
-    Raises BeansExpError, naming the way out, where there is none.
+    Raises BeansExpError, naming the way out, if it does not exist.
     """
     scheme, _, rest = name.rpartition(":/")
     rest = rest.strip("/")
@@ -75,7 +76,7 @@ def _model_of_run(client: mlflow.MlflowClient, run_id: str, wanted: str, name: s
 
 
 def _run(client: mlflow.MlflowClient, run_id: str) -> Run:
-    """The run whose id begins with `run_id`: tables show eight characters of it."""
+    """The run whose id begins with `run_id`; tables show eight characters."""
     found: list[Run] = []
     if run_id.isalnum():
         found = client.search_runs(_everywhere(client), f"attributes.run_id LIKE '{run_id}%'", ViewType.ALL, 3)
@@ -95,8 +96,8 @@ def _everywhere(client: mlflow.MlflowClient) -> list[str]:
 
 
 def _newest_runs(client: mlflow.MlflowClient) -> str:
-    """A few runs that can be meant."""
-    query = "attributes.status = 'FINISHED' and tags.`beans.fingerprint` != ''"
+    """The sentence that lists some runs to choose from."""
+    query = f"attributes.status = 'FINISHED' and tags.`{tags.FINGERPRINT}` != ''"
     newest_first = ["attributes.start_time DESC"]
     runs = client.search_runs(_everywhere(client), query, max_results=3, order_by=newest_first)
     listed = ", ".join(f"{run.info.run_id} ({run.info.run_name})" for run in runs)
@@ -104,15 +105,15 @@ def _newest_runs(client: mlflow.MlflowClient) -> str:
 
 
 def _why_no_model(run: Run) -> str:
-    """The reason, and the way out."""
-    status = run.data.tags.get("beans.status", "running")
-    if run.data.tags.get("beans.role") == "sweep":
+    """The reason why `run` has no model, and the way out."""
+    status = run.data.tags.get(tags.STATUS, "running")
+    if run.data.tags.get(tags.ROLE) == tags.SWEEP_ROLE:
         return "it is the parent of a sweep. Give one of its runs"
     if status == "running":
         return "it has not ended, or was killed; the model is saved at the end"
     if status != "finished":
         return f"it ended as {status}. {AGAIN}"
-    return f"{run.data.tags.get(NOT_BEST, 'tracking.save_model was none')}. {AGAIN}"
+    return f"{run.data.tags.get(tags.MODEL, 'tracking.save_model was none')}. {AGAIN}"
 
 
 def _logged_model(client: mlflow.MlflowClient, model_id: str, name: str) -> SavedModel:
@@ -131,84 +132,80 @@ def _registered_model(client: mlflow.MlflowClient, name: str) -> SavedModel:
     except mlflow.MlflowException as error:
         known = [f"models:/{each.name}@{alias}" for each in client.search_registered_models() for alias in each.aliases]
         listed = f"It has {', '.join(known)}" if known else "Register one: python -m beans_exp.promote RUN_ID"
-        raise BeansExpError(f"{name} is not in the registry ({_first_line(error)}). {listed}") from error
+        raise BeansExpError(f"{name} is not in the registry ({first_line(error, 300)}). {listed}") from error
 
 
 @contextmanager
 def fetched(model: SavedModel) -> Iterator[FetchedModel]:
-    """Give the files of `model`, for the length of the block those of a remote store.
+    """Yield the files of `model`; those of a remote store are deleted when the block ends.
 
-    Raises BeansExpError where files are missing, and for a model that is not one of this project's.
+    Raises BeansExpError for missing files, and for a model that this project did not save.
     """
     with tempfile.TemporaryDirectory(prefix="beans_exp-") as temporary:
         target = None if model.location.startswith(("file:", "/")) else temporary
         try:
             folder = mlflow.artifacts.download_artifacts(model.location, dst_path=target)
-            recorded = _recorded(Path(folder))
+            mlmodel = _read_mlmodel(Path(folder))
         except (mlflow.MlflowException, OSError, yaml.YAMLError) as error:
-            reason = _first_line(error)
+            reason = first_line(error, 300)
             message = f"{model.name}: the model's files cannot be read at {model.location} ({reason}). {AGAIN}"
             raise BeansExpError(message) from error
-        metadata = recorded.get("metadata") or {}
+        metadata = mlmodel.get("metadata") or {}
         if not {"classes", "image_size"} <= set(metadata):
             raise BeansExpError(f"{model.name}: its metadata lack classes and image_size; it is no model of beans_exp")
         yield FetchedModel(model.name, Path(folder), tuple(metadata["classes"]), int(metadata["image_size"]))
 
 
-def _recorded(folder: Path) -> dict[str, Any]:
-    """What MLflow wrote about the model in `folder`; its own reader takes longer to import than to read."""
+def _read_mlmodel(folder: Path) -> dict[str, Any]:
+    """The description that MLflow wrote of the model in `folder`; importing MLflow's own reader takes longer."""
     return yaml.safe_load((folder / "MLmodel").read_text()) or {}
 
 
 def load(model: FetchedModel) -> "keras.Model":
     """Return `model` uncompiled: images float32 (b, S, S, 3) in 0..255 -> logits (b, classes).
 
-    Keras' safe mode builds its own layers only. Raises BeansExpError for a model that holds code, or is damaged.
+    Keras' safe mode builds its own layers only. Raises BeansExpError for a model that contains code or is damaged.
     """
     import keras
 
-    flavour = _recorded(model.folder).get("flavors", {}).get("keras", {})
-    if flavour.get("save_exported_model", True):  # TensorFlow would run whatever graph it holds
+    flavour = _read_mlmodel(model.folder).get("flavors", {}).get("keras", {})
+    if flavour.get("save_exported_model", True):  # TensorFlow would run any graph in it
         raise BeansExpError(f"{model.name} is not in Keras' own format, which can be loaded safely")
     file = model.folder / flavour["data"] / "model.keras"
     if not zipfile.is_zipfile(file):
         raise BeansExpError(f"{model.name}: {file} is missing or damaged. {AGAIN}")
     try:
         return keras.saving.load_model(file, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises many types, all of them for a file that is damaged or not allowed
-        reason = _first_line(error).split(". ")[0]  # what follows is how to switch the safety off
+    except Exception as error:  # Keras raises many types for files that are damaged or forbidden
+        reason = first_line(error, 300).split(". ")[0]  # Keras goes on to explain how to disable safe mode
         raise BeansExpError(f"{model.name} cannot be loaded in Keras' safe mode: {reason}") from error
 
 
 def model_of_run(client: mlflow.MlflowClient, run_id: str) -> "keras.Model":
-    """Return the model that a run saved, uncompiled; raises BeansExpError where none was saved, or it does not load."""
+    """Return the model that a run saved, uncompiled; raises BeansExpError if it saved none, or it cannot be loaded."""
     with fetched(find_model(client, run_id)) as model:
         return load(model)
 
 
 def register(client: mlflow.MlflowClient, model: SavedModel, name: str, alias: str) -> str:
-    """Set `alias` on the version of `name` that is `model`, registered where it is not yet; return that version.
+    """Set `alias` on the version of `name` that is `model`, registered now if it is not; return that version.
 
-    Raises BeansExpError for a name or an alias that MLflow does not take.
+    Raises BeansExpError for a name or an alias that MLflow rejects.
     """
     try:
         version = _version(client, model, name) or _registered(model, name)
         client.set_registered_model_alias(name, alias, version)
     except mlflow.MlflowException as error:
-        raise BeansExpError(f"{name}@{alias} cannot be registered: {_first_line(error)}") from error
+        raise BeansExpError(f"{name}@{alias} cannot be registered: {first_line(error, 300)}") from error
     return version
 
 
 def _version(client: mlflow.MlflowClient, model: SavedModel, name: str) -> str | None:
-    """The version of `name` that is `model` already."""
+    """The existing version of `name` that is `model`."""
     found = client.search_model_versions(f"name = '{name}'")
     return next((str(version.version) for version in found if version.source == model.source), None)
 
 
 def _registered(model: SavedModel, name: str) -> str:
-    with contextlib.redirect_stderr(io.StringIO()):  # MLflow says in two lines what the caller says in one
+    with contextlib.redirect_stderr(io.StringIO()):  # the caller prints the same in one line
         return str(mlflow.register_model(model.source, name).version)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -1,4 +1,4 @@
-"""Runs that a dead process left behind: found, closed as killed, and reopened by the same run."""
+"""Runs of dead processes: found, closed as killed, and resumed by the same run."""
 
 import logging
 from dataclasses import dataclass, field
@@ -10,103 +10,99 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from beans_exp.processes import is_dead
 from beans_exp.schema import Config
-from beans_exp.tracking.outbox import TAG, find_queue
+from beans_exp.tracking import tags
+from beans_exp.tracking.message_queue import find_queue
 from beans_exp.training.checkpoint import Checkpoints
 
 log = logging.getLogger(__name__)
 
-PROCESS = "beans.process"
-"""The tag that names the process which holds a run open."""
-CAUSE = "beans.cause"
-"""The tag that says why a run did not end well."""
 TRACEBACK = "traceback.txt"
-DESCRIBED = "config.yaml"
-"""The last artifact that says what a run is."""
-EPOCH_MARK = "train/loss"
+CONFIG_FILE = "config.yaml"
+"""The last artifact of a run's description."""
+EPOCH_METRIC = "train/loss"
 """A metric that every epoch has."""
 
 
 @dataclass(frozen=True)
 class ResumedRun:
-    """A run that is gone on with, and the (metric, step) pairs that it has."""
+    """A killed run that is resumed, and the (metric, step) pairs that were logged."""
 
     run_id: str
     logged: set[tuple[str, int]] = field(default_factory=set)
     described: bool = False
-    """Whether it has its parameters and its configuration."""
+    """Whether its parameters and its configuration were logged."""
 
 
 def close_dead_runs(experiment_id: str) -> None:
-    """End every run of the experiment that is RUNNING for a process of this machine which has ended."""
+    """End every RUNNING run of the experiment whose process, on this machine, is dead."""
     client = mlflow.MlflowClient()
     token = None
     while token != "":
         found = client.search_runs([experiment_id], "attributes.status = 'RUNNING'", page_token=token)
         for run in found:
-            if PROCESS in run.data.tags and is_dead(run.data.tags[PROCESS]):
-                end_run(client, run.info.run_id, "its process ended without a word")
+            if is_dead(run.data.tags.get(tags.PROCESS, "")):
+                end_run(client, run.info.run_id, "process died without reporting an error")
         token = found.token or ""
 
 
 def end_run(client: mlflow.MlflowClient, run_id: str, cause: str, status: str = "killed") -> None:
-    """End a run in the name of a process that could not do it."""
-    client.set_tag(run_id, "beans.status", status)
-    client.set_tag(run_id, CAUSE, cause[:500])
+    """End a run on behalf of its process."""
+    client.set_tag(run_id, tags.STATUS, status)
+    client.set_tag(run_id, tags.CAUSE, cause[:500])
     client.set_terminated(run_id, "KILLED" if status == "killed" else "FAILED")
 
 
 def clear_cause(client: mlflow.MlflowClient, run_id: str) -> None:
-    """Take back why a run that is reopened did not end well the first time."""
+    """Delete cause and traceback of a run that is resumed."""
     run = client.get_run(run_id)
-    if CAUSE in run.data.tags:
-        client.delete_tag(run_id, CAUSE)
+    if tags.CAUSE in run.data.tags:
+        client.delete_tag(run_id, tags.CAUSE)
     if TRACEBACK in {item.path for item in client.list_artifacts(run_id)}:
         get_artifact_repository(run.info.artifact_uri).delete_artifacts(TRACEBACK)
 
 
 def find_resumable(experiment_id: str, config: Config, fingerprint: str, checkpoints: Checkpoints) -> ResumedRun | None:
-    """Return the killed run that `checkpoints` belong to, or one of the same sweep that has no epoch; else None.
+    """Return the killed run that `checkpoints` belong to, or one of the same sweep without epochs; else None.
 
-    A run with epochs that no checkpoint covers stays as it is: MLflow cannot take a step back. The state in
-    `checkpoints` is dropped where its run cannot be gone on with.
+    A run that logged epochs beyond its checkpoint is not resumed: MLflow cannot delete a logged step. The state in
+    `checkpoints` is discarded if its run cannot be resumed.
     """
     client = mlflow.MlflowClient()
-    found = client.search_runs([experiment_id], f"tags.`beans.fingerprint` = '{fingerprint}'")
+    found = client.search_runs([experiment_id], tags.equals(tags.FINGERPRINT, fingerprint))
     for run in (run for run in found if _is_killed(run, config, checkpoints.run_id)):
         logged = _logged(client, run)
-        names = (run.info.run_id, run.data.tags.get(TAG))
-        covered = len(checkpoints.state.epochs) if checkpoints.state and checkpoints.run_id in names else 0
-        if all(step <= covered for name, step in logged if name == EPOCH_MARK):
+        ids = (run.info.run_id, run.data.tags.get(tags.OUTBOX))
+        covered = len(checkpoints.state.epochs) if checkpoints.state and checkpoints.run_id in ids else 0
+        if all(step <= covered for name, step in logged if name == EPOCH_METRIC):
             if not covered:
                 checkpoints.take()
-            log.info("run %s was killed: it goes on from epoch %d", run.info.run_id, covered)
-            described = DESCRIBED in {item.path for item in client.list_artifacts(run.info.run_id)}
+            log.info("resuming killed run %s after epoch %d", run.info.run_id, covered)
+            described = CONFIG_FILE in {item.path for item in client.list_artifacts(run.info.run_id)}
             return ResumedRun(run.info.run_id, logged, described)
     if checkpoints.take():
-        log.warning("the checkpoint %s belongs to no run that can go on: training starts anew", checkpoints.file)
+        log.warning("the checkpoint %s belongs to no run that can be resumed: training starts over", checkpoints.file)
     return None
 
 
 def find_resumable_offline(folder: Path, fingerprint: str, checkpoints: Checkpoints) -> ResumedRun | None:
-    """Return the run that `checkpoints` belong to by the letters it left in `folder`, while its server is away."""
-    letters = find_queue(folder, fingerprint, checkpoints.run_id) if checkpoints.state else None
-    if letters is not None:
-        described = letters.content_of("params") is not None
-        return ResumedRun(checkpoints.run_id, letters.logged, described)
+    """Return the run that `checkpoints` belong to from its queue in `folder`, while its server is unreachable."""
+    queue = find_queue(folder, fingerprint, checkpoints.run_id) if checkpoints.state else None
+    if queue is not None:
+        return ResumedRun(checkpoints.run_id, queue.logged, queue.last_content("params") is not None)
     checkpoints.take()
     return None
 
 
-def _is_killed(run: Run, config: Config, kept: str) -> bool:
-    """Whether `run` is of the same sweep as `config`, and its process has ended before it did.
+def _is_killed(run: Run, config: Config, checkpoint_run: str) -> bool:
+    """Whether `run` belongs to the same sweep as `config` and its process died or was killed.
 
-    Of another machine's process that is known only of the run `kept`, whose checkpoint lies in a folder that is ours.
+    The process of another machine is known to be dead only for the run `checkpoint_run`, whose folder is locked by us.
     """
-    if run.data.tags.get("beans.sweep") != config.sweep.id:
+    if run.data.tags.get(tags.SWEEP) != config.sweep.id:
         return False
     if run.info.status != "RUNNING":
-        return run.data.tags.get("beans.status") == "killed"
-    return run.info.run_id == kept or is_dead(run.data.tags.get(PROCESS, ""))
+        return run.data.tags.get(tags.STATUS) == "killed"
+    return run.info.run_id == checkpoint_run or is_dead(run.data.tags.get(tags.PROCESS, ""))
 
 
 def _logged(client: mlflow.MlflowClient, run: Run) -> set[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""Facts about the machine and the code that a run is tagged with."""
+"""Tags about machine and code, and the peak of memory."""
 
 import importlib.metadata
 import os
@@ -8,39 +8,41 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from beans_exp.tracking import tags
+
 PACKAGES = ("beans-exp", "tensorflow", "keras", "tensorflow-datasets", "mlflow", "hydra-core", "optuna", "numpy")
 
 
 def package_versions() -> dict[str, str]:
-    """Return the tags `beans.version.<package>` for what decides or records a run."""
+    """Return the tags `beans.version.<package>` for packages that affect or record a run."""
     found = {}
     for name in PACKAGES:
         try:
-            found[f"beans.version.{name}"] = importlib.metadata.version(name)
+            found[tags.VERSION + name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:  # a source tree that was never installed
             continue
     return found
 
 
 def threads() -> dict[str, str]:
-    """Return the tag for how many threads compute at once: what one run took is no measure for another's without it."""
+    """Return the tag for the number of threads that compute at once; durations depend on it."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"beans.threads": os.environ.get("TF_NUM_INTRAOP_THREADS", str(cores))}
+    return {tags.THREADS: os.environ.get("TF_NUM_INTRAOP_THREADS", str(cores))}
 
 
 def git_commit() -> dict[str, str]:
-    """Return MLflow's tag for the commit of the code that runs; nothing for an installed copy."""
+    """Return MLflow's tag for the commit of the running code; nothing for an installed copy."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
         for words in (["ls-files", "--error-unmatch", Path(__file__).name], ["rev-parse", "HEAD"]):
             answer = subprocess.run([*git, *words], capture_output=True, text=True, check=True, timeout=5).stdout
     except (OSError, subprocess.SubprocessError):
         return {}
-    return {"mlflow.source.git.commit": answer.strip()}
+    return {tags.GIT_COMMIT: answer.strip()}
 
 
 def reset_peak_memory() -> None:
-    """Start measuring the peak anew, where the system can (Linux): jobs may share a process."""
+    """Reset the peak, if the system can (Linux): jobs may share a process."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

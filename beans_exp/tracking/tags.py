@@ -53,3 +53,13 @@ def equals(tag: str, value: str) -> str:
 
 IS_SWEEP = equals(ROLE, SWEEP_ROLE)
 """The MLflow filter for the parent runs of sweeps."""
+
+
+def is_parent_of(sweep: str) -> str:
+    """Return the MLflow filter for the parent run of `sweep`."""
+    return f"{equals(SWEEP, sweep)} and {IS_SWEEP}"
+
+
+def parent_tags(sweep: str) -> dict[str, str]:
+    """Return the tags that the parent run of `sweep` is found by."""
+    return {SWEEP: sweep, ROLE: SWEEP_ROLE}

@@ -1,0 +1,215 @@
+"""Messages of runs on disk, in order, until their server has them: a killed process loses none."""
+
+import json
+import logging
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from filelock import FileLock
+from mlflow.exceptions import MlflowException
+
+from beans_exp.files import remove, sync, sync_tree, write_whole
+from beans_exp.tracking import tags
+from beans_exp.tracking.messages import Message, deliver
+from beans_exp.tracking.store import open_store
+
+log = logging.getLogger(__name__)
+
+OUTBOX = "outbox"
+"""The folder of queues, in the run's folder; each run that was started there has a queue of its own."""
+LOCK = ".lock"
+ADDRESS, MESSAGE, SENT, REJECTED = "address.json", "message.json", "sent.json", "refused.json"
+OLD_MESSAGE = "letter.json"
+"""The name of `message.json` in folders that earlier versions wrote."""
+PASSING = (401, 403, 408, 429)
+"""Statuses below 500 that may change although the message does not."""
+
+WriteBody = Callable[[Path], object]
+"""Writes the file or folder that belongs to a message, at the given path."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """The run that a queue's messages are about; `run_id` is None until it exists in the store, created from `new`."""
+
+    uri: str
+    experiment: str
+    fingerprint: str
+    run_id: str | None
+    id: str
+    new: dict[str, Any] | None = None
+    """`name`, `tags` and `started` of a run that does not exist in the store yet."""
+
+
+class MessageQueue:
+    """A folder of numbered messages, each whole or absent; later processes can append to it and deliver it."""
+
+    def __init__(self, folder: Path, address: Address) -> None:
+        self.folder = folder
+        self.address = address
+        self.lock = FileLock(folder / LOCK, thread_local=False)
+        """Held by the process that delivers the messages, until it ends."""
+        self.count = max((int(slot.name) + 1 for slot in self._slots()), default=0)
+        self.first = 0
+        """The number of the first message that may be pending."""
+
+    def add(self, kind: str, content: dict[str, Any], name: str = "", write: WriteBody | None = None) -> None:
+        """Append a message; it is on disk when this returns. `write` makes its body, a file or folder `name`."""
+        slot = self._slot(self.count)
+        remove(slot)  # without a message, if its writer was killed
+        slot.mkdir()
+        sync(self.folder)
+        if write is not None:
+            write(slot / name)
+            sync_tree(slot / name)
+        write_whole(slot / MESSAGE, json.dumps({"kind": kind, "content": content, "name": name}))
+        self.count += 1
+
+    @property
+    def pending(self) -> list[Path]:
+        """The folders of the messages that were not delivered yet, in order."""
+        return [slot for slot in self._slots() if _pending_file(slot)]
+
+    @property
+    def rejected(self) -> list[Path]:
+        """The folders of the messages that the store rejected for good."""
+        return [slot for slot in self._slots() if (slot / REJECTED).is_file()]
+
+    @property
+    def logged(self) -> set[tuple[str, int]]:
+        """The (metric, step) pairs of all messages, delivered or not."""
+        batches = [message["content"]["points"] for message in self._messages() if message["kind"] == "metrics"]
+        return {(name, step) for points in batches for name, _, _, step in points}
+
+    def last_content(self, kind: str) -> dict[str, Any] | None:
+        """Return the content of the last message of `kind`, delivered or not; None without one."""
+        return next((message["content"] for message in reversed(self._messages()) if message["kind"] == kind), None)
+
+    def deliver_next(self) -> bool:
+        """Deliver the first pending message and return whether there was one; raises what MLflow raises."""
+        while self.first < self.count:
+            slot = self._slot(self.first)
+            if file := _pending_file(slot):
+                self._deliver(slot, file)
+                return True
+            self.first += 1
+        return False
+
+    def _deliver(self, slot: Path, file: Path) -> None:
+        client = mlflow.MlflowClient(self.address.uri)
+        run_id = self._run_id(client)
+        message = json.loads(file.read_text())
+        body = slot / message["name"] if message["name"] else None
+        try:
+            deliver(client, run_id, Message(message["kind"], message["content"], body))
+        except MlflowException as error:
+            if not _is_final(error):
+                raise
+            log.error("%s rejects an update of run %s, which is saved in %s: %s", self.address.uri, run_id, slot, error)
+            file.rename(slot / REJECTED)
+            return
+        file.rename(slot / SENT)
+        if body is not None:
+            remove(body)
+
+    def remove_if_delivered(self) -> None:
+        """Remove the queue unless a message is pending or was rejected."""
+        if not self.pending and not self.rejected:
+            remove(self.folder)
+            with suppress(OSError):  # another run's queue
+                self.folder.parent.rmdir()
+
+    def _run_id(self, client: mlflow.MlflowClient) -> str:
+        """The run that the messages are about, created now if it does not exist."""
+        if self.address.run_id is None:
+            self.address = replace(self.address, run_id=_create_run(client, self.address))
+            write_whole(self.folder / ADDRESS, json.dumps(asdict(self.address)))
+        assert self.address.run_id is not None
+        return self.address.run_id
+
+    def _messages(self) -> list[dict[str, Any]]:
+        files = [slot / name for slot in self._slots() for name in (MESSAGE, OLD_MESSAGE, SENT, REJECTED)]
+        return [json.loads(file.read_text()) for file in files if file.is_file()]
+
+    def _slot(self, number: int) -> Path:
+        return self.folder / f"{number:06d}"
+
+    def _slots(self) -> Iterator[Path]:
+        return iter(sorted(slot for slot in self.folder.glob("[0-9]*") if slot.is_dir()))
+
+
+def new_queue(
+    folder: Path, uri: str, experiment: str, fingerprint: str, run_id: str | None, new: dict[str, Any] | None
+) -> MessageQueue:
+    """Create the queue of a run in its `folder`: of the run `run_id`, or of one to be created from `new`."""
+    address = Address(uri, experiment, fingerprint, run_id, uuid.uuid4().hex, new)
+    place = folder / OUTBOX / address.id[:8]
+    place.mkdir(parents=True)
+    sync(place.parent)
+    write_whole(place / ADDRESS, json.dumps(asdict(address)))
+    return MessageQueue(place, address)
+
+
+def find_queues(folder: Path) -> list[MessageQueue]:
+    """Return the queues that processes left in a run's `folder`, the oldest first."""
+    files = sorted((folder / OUTBOX).glob(f"*/{ADDRESS}"), key=lambda file: file.stat().st_ctime)
+    return [MessageQueue(file.parent, Address(**json.loads(file.read_text()))) for file in files]
+
+
+def find_queue(folder: Path, fingerprint: str, run_id: str) -> MessageQueue | None:
+    """Return the queue in `folder` of the run `run_id`, which is the queue's own id until the run exists; or None."""
+    found = [queue for queue in find_queues(folder) if queue.address.fingerprint == fingerprint]
+    return next((queue for queue in found if run_id in (queue.address.run_id, queue.address.id)), None)
+
+
+def folders_with_messages(folder: Path) -> list[Path]:
+    """Return the folders of runs and sweeps at and below `folder` that have queues."""
+    return sorted({file.parents[2] for file in folder.glob(f"**/{OUTBOX}/*/{ADDRESS}")})
+
+
+def queued_objective(folder: Path, fingerprint: str) -> float | list[float] | None:
+    """Return the objective of a finished run whose messages are queued in `folder`; None without one."""
+    for queue in find_queues(folder):
+        end = queue.last_content("end")
+        if queue.address.fingerprint == fingerprint and end and end["status"] == "FINISHED":
+            return end["objective"]
+    return None
+
+
+def _pending_file(slot: Path) -> Path | None:
+    """The file of a message that was not delivered yet; None if it was, or if its writer was killed."""
+    return next((slot / name for name in (MESSAGE, OLD_MESSAGE) if (slot / name).is_file()), None)
+
+
+def _is_final(error: MlflowException) -> bool:
+    """Whether the store understood a message and will always reject it."""
+    status = error.get_http_status_code()
+    return 400 <= status < 500 and status not in PASSING
+
+
+def _create_run(client: mlflow.MlflowClient, address: Address) -> str:
+    """The run of `address`: one that an earlier attempt created, or a new one; a sweep has one parent run."""
+    assert address.new is not None
+    experiment_id = open_store(address.uri, address.experiment)
+    run_tags = dict(address.new["tags"])
+    is_parent, sweep = tags.ROLE in run_tags, run_tags.get(tags.SWEEP)
+    query = tags.is_parent_of(str(sweep)) if is_parent else tags.equals(tags.OUTBOX, address.id)
+    if found := client.search_runs([experiment_id], query):
+        return str(found[0].info.run_id)
+    if sweep is not None and not is_parent and tags.PARENT_RUN not in run_tags:
+        run_tags[tags.PARENT_RUN] = _parent_run(client, experiment_id, sweep)
+    run_tags[tags.OUTBOX] = address.id
+    created = client.create_run(experiment_id, address.new["started"], run_tags, address.new["name"])
+    return str(created.info.run_id)
+
+
+def _parent_run(client: mlflow.MlflowClient, experiment_id: str, sweep: str) -> str:
+    """The parent run of `sweep`, created now if its own messages were not delivered yet."""
+    found = client.search_runs([experiment_id], tags.is_parent_of(sweep))
+    parent = found[0] if found else client.create_run(experiment_id, tags=tags.parent_tags(sweep))
+    return str(parent.info.run_id)
