@@ -19,7 +19,7 @@ from beans_exp.run import run
 from beans_exp.schema import TrackingConfig
 from tests.conftest import TINY, Program
 from tests.servers import AUTH_COMMAND, postgres, server_of_users
-from tests.tracking.test_tracker import ARTIFACTS, CONFIG, METRICS
+from tests.tracking.contract import ARTIFACTS, CONFIG, METRICS
 
 pytestmark = pytest.mark.xdist_group("access")  # one server for all
 ADMIN, SECRET = "top-hush-0815", "student-hush-4711"

@@ -1,4 +1,4 @@
-"""Killed with SIGKILL, run again: the same runs end, each once, each epoch once."""
+"""Killed runs and sweeps finish when the same command runs again, with each run and each epoch logged once."""
 
 import signal
 import subprocess
@@ -14,7 +14,7 @@ from beans_exp.launcher.processes import job_processes
 from tests.conftest import TINY, Program, Started
 
 LONG = [*TINY, "trainer.epochs=150", "trainer.batch_size=6", "trainer.deterministic=true", "tracking.save_model=none"]
-"""Some seconds of training, with several checkpoints."""
+"""A few seconds of training, with several checkpoints."""
 
 
 def _client() -> mlflow.MlflowClient:
@@ -35,7 +35,7 @@ def _require_whole_curve(run: Run, epochs: int) -> None:
 
 
 @pytest.mark.parametrize(("how", "status"), [(signal.SIGKILL, "RUNNING"), (signal.SIGTERM, "KILLED")])
-def test_a_killed_run_goes_on_under_its_own_id(
+def test_a_killed_run_is_resumed_under_its_own_id(
     how: signal.Signals, status: str, started: Started, program: Program
 ) -> None:
     process = started(*LONG, until="Epoch 60/")
@@ -47,13 +47,13 @@ def test_a_killed_run_goes_on_under_its_own_id(
     (checkpoint,) = Path("outputs").rglob("checkpoint.npz")
     again = program(*LONG)
     assert again.returncode == 0, again.stderr
-    assert f"run {left.info.run_id} was killed: it goes on from epoch" in again.stdout
+    assert f"resuming killed run {left.info.run_id} after epoch" in again.stdout
     assert "Epoch 1/" not in again.stdout
     (done,) = _runs()
     assert (done.info.run_id, done.info.status) == (left.info.run_id, "FINISHED")
     _require_whole_curve(done, 150)
     assert not checkpoint.exists()
-    assert "beans.cause" not in done.data.tags, "it did end well"
+    assert "beans.cause" not in done.data.tags, "it finished"
     assert "traceback.txt" not in {item.path for item in _client().list_artifacts(done.info.run_id)}
 
 
@@ -61,7 +61,7 @@ def test_a_killed_sweep_is_finished_by_the_same_command(started: Started, progra
     words = ["-m", *LONG, "seed=0,1", "hydra.launcher.retries=0"]
     process = started(*words, until="Epoch 40/")
     _kill_the_worker(process)
-    while Path("log").read_text().count("Epoch 40/") < 2:  # the other job goes on
+    while Path("log").read_text().count("Epoch 40/") < 2:  # the other job continues
         assert process.poll() is None, Path("log").read_text()
         time.sleep(0.1)
     workers = _workers(process)
@@ -72,7 +72,7 @@ def test_a_killed_sweep_is_finished_by_the_same_command(started: Started, progra
 
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_a_sweep_that_was_killed_whole_goes_on_through_hydras_launchers(
+def test_hydras_launchers_resume_a_sweep_whose_processes_were_all_killed(
     launcher: str, started: Started, program: Program
 ) -> None:
     words = ["-m", *LONG, "seed=0,1", f"hydra/launcher={launcher}"]
@@ -86,7 +86,7 @@ def test_a_sweep_that_was_killed_whole_goes_on_through_hydras_launchers(
 
 
 def _require_finished(program: Program, words: list[str]) -> None:
-    """The same command ends with a parent and two jobs, all of them whole."""
+    """The same command ends with a parent run and two complete jobs."""
     again = program(*words)
     assert again.returncode == 0, again.stdout + again.stderr
     runs = _runs()
@@ -107,15 +107,15 @@ def _kill_the_worker(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _require_end(workers: list[psutil.Process]) -> None:
-    """A worker does not outlive its parent."""
+    """Workers end with their parent process."""
     for _ in range(300):
         if not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in workers):
             return
         time.sleep(0.1)
-    raise AssertionError("a worker goes on without its parent")
+    raise AssertionError("a worker outlives its parent process")
 
 
-def test_runs_that_a_dead_process_left_open_are_closed_by_the_next_sweep(started: Started, program: Program) -> None:
+def test_the_next_sweep_closes_runs_of_dead_processes(started: Started, program: Program) -> None:
     process = started(*LONG, until="Epoch 2/")
     process.kill()
     process.wait()
@@ -123,22 +123,22 @@ def test_runs_that_a_dead_process_left_open_are_closed_by_the_next_sweep(started
     assert ended.returncode == 0
     (left,) = (run for run in _runs() if run.info.status != "FINISHED")
     assert (left.info.status, left.data.tags["beans.status"]) == ("KILLED", "killed")
-    assert "its process ended" in left.data.tags["beans.cause"]
+    assert left.data.tags["beans.cause"] == "process died without reporting an error"
 
 
-def test_a_run_of_a_search_is_tested_later_from_its_saved_model(program: Program) -> None:
+def test_an_untested_finished_run_is_tested_from_its_saved_model(program: Program) -> None:
     words = [*TINY, "trainer.epochs=1"]
     assert program(*words, "trainer.test=false").returncode == 0
     again = program(*words)
     assert again.returncode == 0, again.stderr
-    assert "tested now" in again.stdout and "Epoch" not in again.stdout
+    assert "tested the finished run" in again.stdout and "Epoch" not in again.stdout
     (run,) = _runs()
     assert "test/accuracy" in run.data.metrics
     names = {item.path for item in _client().list_artifacts(run.info.run_id)}
     assert {"predictions.csv", "confusion_matrix.png"} <= names
 
 
-def test_a_plan_tells_what_is_there_and_how_long_the_rest_takes(program: Program) -> None:
+def test_a_plan_shows_reused_jobs_and_the_duration_of_the_others(program: Program) -> None:
     words = ["-m", *TINY, "trainer.epochs=1", "tracking.save_model=none"]
     nothing = program(*words, "seed=0,1", "plan=true")
     assert nothing.returncode == 0 and not Path("mlruns").exists()

@@ -1,0 +1,101 @@
+"""Which stores are opened, created and refused."""
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import mlflow
+import pytest
+
+from beans_exp.errors import StoreError
+from beans_exp.schema import TrackingConfig
+from beans_exp.tracking.store import open_store, store_uri
+
+
+def test_several_processes_open_a_fresh_store_at_once(tmp_path: Path) -> None:
+    code = "from beans_exp.tracking.store import *; from beans_exp.schema import TrackingConfig as T; "
+    code += "print(open_store(store_uri(T()), 'shared'))"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(8)
+    ]
+    answers = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 8, answers
+    assert len({out for out, _ in answers}) == 1
+
+
+def _set_revision(file: Path) -> None:
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    database.close()
+
+
+def _drop_table(file: Path) -> None:
+    _set_revision(file)
+    with sqlite3.connect(file) as database:
+        database.execute("DROP TABLE latest_metrics")
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (_set_revision, ["mlflow.db", "another version of MLflow wrote it"]),
+        (_drop_table, ["mlflow.db", "another version of MLflow wrote it"]),
+        (lambda file: file.write_text("not a database"), ["mlflow.db", "is not an SQLite database"]),
+    ],
+)
+def test_a_damaged_store_is_reported_and_left_unchanged(damage: Callable[[Path], object], words: list[str]) -> None:
+    open_store(store_uri(TrackingConfig()), "fine")
+    file = Path("moved/mlflow.db")  # MLflow checks each store once per process; this one is new
+    shutil.copytree("mlruns", "moved")
+    damage(file)
+    before = file.read_bytes()
+    with pytest.raises(StoreError) as error:
+        open_store(f"sqlite:///{file.resolve()}", "fine")
+    for word in words:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+    assert file.read_bytes() == before
+
+
+def test_a_store_that_cannot_be_written_is_reported() -> None:
+    Path("mlruns").write_text("not a folder")
+    with pytest.raises(StoreError, match=r"mlruns.*cannot be written"):
+        open_store(store_uri(TrackingConfig()), "fine")
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/absolute", "a/b", "..", "plain name"])
+def test_artifacts_stay_in_the_store_for_any_experiment_name(name: str) -> None:
+    uri = store_uri(TrackingConfig())
+    place = mlflow.MlflowClient(uri).get_experiment(open_store(uri, name)).artifact_location
+    folder = Path(url2pathname(urlsplit(place).path)).resolve()
+    assert folder.parent == Path("mlruns/artifacts").resolve()
+
+
+def test_a_folder_name_that_mlflow_cannot_open_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("a%20b").mkdir()
+    monkeypatch.chdir("a%20b")
+    with pytest.raises(StoreError, match="has % in its path"):
+        open_store(store_uri(TrackingConfig()), "fine")
+
+
+def test_a_deleted_experiment_is_reported() -> None:
+    uri = store_uri(TrackingConfig())
+    mlflow.MlflowClient(uri).delete_experiment(open_store(uri, "old"))
+    with pytest.raises(StoreError, match=r"old was deleted.*tracking\.experiment"):
+        open_store(uri, "old")
+
+
+def test_a_store_can_be_opened_in_a_thread() -> None:
+    answers: list[str] = []
+    thread = threading.Thread(target=lambda: answers.append(open_store(store_uri(TrackingConfig()), "threads")))
+    thread.start()
+    thread.join()
+    assert len(answers) == 1
