@@ -1,6 +1,8 @@
 """The documentation agrees with the code: paths exist, and every metric is listed."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,14 @@ def test_every_metric_is_documented(metric: Metric) -> None:
 def test_every_link_between_pages_works(file: Path) -> None:
     for target in re.findall(r"\]\((?!https?://)([^)#]+)", file.read_text()):
         assert (file.parent / target).exists(), target
+
+
+def test_the_counts_of_the_architectures_are_those_of_the_models() -> None:
+    command = [sys.executable, str(ROOT / "docs" / "draw_architectures.py"), "--print"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+    names = ("lenets", "inception_cell", "depths")
+    figures = [(ROOT / "docs" / "images" / f"{name}.svg").read_text() for name in names]
+    page = "".join([(ROOT / "docs" / "architectures.md").read_text(), *figures])
+    counts = dict(line.split(": ") for line in printed.splitlines())
+    assert len(counts) == 20
+    assert [name for name, count in counts.items() if not re.search(rf"(?<![\d,]){count}(?![\d,])", page)] == []
