@@ -1,21 +1,21 @@
-"""Sweeps that are killed at random moments and run again: does every one end with exactly its jobs, and nothing else?
+"""Sweeps that are killed at random moments and run again: does each end with exactly its jobs?
 
-Each round starts a grid, or a search, of small jobs on drawn leaves, kills its workers, its parent or both with SIGKILL
-at a random moment, a few times over, and runs the same command to its end. A sweep that ended before its moment came
-is no round, and tells how long the next ones take at most. Then MLflow and Optuna are looked at:
+Each round starts a grid or a search of small jobs on synthetic leaves, kills its workers, its parent or both with
+SIGKILL at a random moment, up to `--kills` times, and then runs the same command to its end. A sweep that ends before
+its kill does not count as a round, and limits how late the next ones are killed. The stores of MLflow and Optuna must
+then have:
 
-- one parent run, and one FINISHED run for each job, that which confirms a search's winner included
+- one parent run, and one FINISHED run per job, including the one that confirms the winner of a search
 - no run RUNNING
-- every epoch of every metric once, without a gap
-- both databases whole (`PRAGMA integrity_check`), and in a search exactly `n_trials` trials that count
+- every epoch of every metric once, without gaps
+- intact databases (`PRAGMA integrity_check`), and in a search exactly `n_trials` trials that count
 
     python benchmarks/kills.py                     # 20 rounds, some twenty minutes on two cores
     python benchmarks/kills.py --rounds 2 --seed 7
 
-Ends with status 1 if a round does not hold; its folder is kept then. Linux only.
+Exits with status 1 if a round fails, and keeps its folder. Linux only.
 """
 
-import argparse
 import random
 import shutil
 import signal
@@ -30,6 +30,7 @@ from pathlib import Path
 import psutil
 
 from beans_exp.launcher.processes import job_processes
+from benchmarks import measure, stores
 
 EPOCHS = 6
 DATA = [
@@ -47,70 +48,69 @@ SEARCH = [
     *["confirm.top=1", "confirm.seeds=1"],
 ]
 JOBS = 4
-"""Of a grid, and trials of a search."""
+"""Jobs of a grid, and trials of a search."""
 
 
 def main() -> None:
-    """Play the rounds and print what came of each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Play the rounds and print the result of each."""
+    parser = measure.make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--kills", type=int, default=2, help="at most, in a round; once in that of a search")
+    parser.add_argument("--kills", type=int, default=2, help="at most, per round of a grid; a search is killed once")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     random.seed(options.seed)
     kills: Counter[str] = Counter()
-    broken = 0
+    failed = 0
     latest = {"grid": 45.0, "search": 45.0}
     rounds = 0
     while rounds < options.rounds:
         folder = Path(tempfile.mkdtemp(prefix="kills-"))
         kind, words = [("grid", GRID), ("search", SEARCH)][rounds % 2]
-        most = options.kills if kind == "grid" else 1  # a trial that died is tried once more, not twice
-        what = play(words, folder, most, latest, kind)
-        rounds += bool(what)
-        kills.update(what)
-        problems = look(folder, search=words is SEARCH)
-        broken += bool(problems)
-        done = f"round {rounds} ({kind}), killed {', '.join(what)}" if what else f"a {kind} that was too fast"
-        print(f"{done}: {'; '.join(problems) or 'whole'}", flush=True)
-        if problems:
-            print(f"  kept: {folder}")
-        else:
-            shutil.rmtree(folder)
-    print(f"{rounds} rounds, {sum(kills.values())} kills ({dict(kills)}), {broken} broken")
-    sys.exit(1 if broken else 0)
+        most = options.kills if kind == "grid" else 1  # a trial whose process died is retried once, not twice
+        killed = play(words, folder, most, latest, kind)
+        rounds += bool(killed)
+        kills.update(killed)
+        name = f"round {rounds} ({kind}), killed {', '.join(killed)}" if killed else f"{kind} ended before its kill"
+        failed += not report_round(name, folder, search=kind == "search")
+    print(f"{rounds} rounds, {sum(kills.values())} kills ({dict(kills)}), {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+def report_round(name: str, folder: Path, search: bool) -> bool:
+    """Print whether the stores in `folder` are as they must be, and return it; the folder is deleted if they are."""
+    problems = find_problems(folder, search)
+    print(f"{name}: {'; '.join(problems) or 'complete'}", flush=True)
+    if problems:
+        print(f"  kept: {folder}")
+    else:
+        shutil.rmtree(folder)
+    return not problems
 
 
 def play(words: list[str], folder: Path, most: int, latest: dict[str, float], kind: str) -> list[str]:
-    """Start the sweep and kill it up to `most` times; run it to its end; return what was killed.
+    """Start the sweep and kill it up to `most` times, then run it to its end; return the targets that were killed.
 
-    `latest` holds the last moment, in seconds after its start, at which a sweep of each kind is still there.
+    `latest` is the last moment, in seconds after its start, at which a sweep of each kind still runs.
     """
     killed = []
     for _ in range(random.randint(1, most)):
-        process = start(words, folder)
+        process = measure.start_product(words, folder, folder / "log")
         started = time.monotonic()
-        if not wait(process, random.uniform(3, latest[kind])):
+        if not still_runs(process, random.uniform(3, latest[kind])):
             latest[kind] = min(latest[kind], max(4.0, 0.9 * (time.monotonic() - started)))
             break
         target = random.choice(["workers", "parent", "both"])
         kill(process, target)
         killed.append(target)
         process.wait()
-    for _ in range(3):  # a sweep whose workers were killed ends by itself, with status 1
-        process = start(words, folder)
-        if process.wait(600) == 0:
+    for _ in range(3):  # a sweep whose workers were killed ends on its own, with status 1
+        if measure.start_product(words, folder, folder / "log").wait(600) == 0:
             break
     return killed
 
 
-def start(words: list[str], folder: Path) -> "subprocess.Popen[bytes]":
-    log = (folder / "log").open("ab")
-    return subprocess.Popen([sys.executable, "-m", "beans_exp", *words], cwd=folder, stdout=log, stderr=log)
-
-
-def wait(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
-    """Return whether `process` is still there after `seconds`."""
+def still_runs(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
+    """Return whether `process` still runs after `seconds`."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -130,52 +130,28 @@ def kill(process: "subprocess.Popen[bytes]", target: str) -> None:
         time.sleep(1)
 
 
-def look(folder: Path, search: bool) -> list[str]:
-    """Return what is wrong with what the sweep left behind."""
-    import mlflow
-
-    store = folder / "mlruns" / "mlflow.db"
-    databases = [store, *([store.with_name("optuna.db")] if search else [])]
-    problems = [f"{file.name} is damaged" for file in databases if not is_whole(file)]
-    client = mlflow.MlflowClient(f"sqlite:///{store}")
-    experiment = client.get_experiment_by_name("beans_exp")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
-    parents = [run for run in runs if run.data.tags.get("beans.role") == "sweep"]
-    finished = [run for run in runs if run.info.status == "FINISHED" and run not in parents]
-    marks = Counter(run.data.tags["beans.fingerprint"] for run in finished)
-    problems += [f"{len(parents)} parents"] if len(parents) != 1 else []
+def find_problems(folder: Path, search: bool) -> list[str]:
+    """Return the problems in the stores that a sweep left in `folder`."""
+    databases = [folder / "mlruns" / name for name in ("mlflow.db", *(["optuna.db"] if search else []))]
+    problems = [f"{file.name} is damaged" for file in databases if not is_intact(file)]
     jobs = JOBS + search
-    problems += [f"{len(finished)} finished runs of {jobs} jobs"] if sorted(marks.values()) != [1] * jobs else []
-    problems += [f"run {run.info.run_id} is RUNNING" for run in runs if run.info.status == "RUNNING"]
-    for run in finished:
-        problems += steps_wrong(client, run)
-    return problems + (trials_wrong(databases[1]) if search else [])
+    with stores.store_of(folder) as client:
+        runs = stores.search_runs(client)
+        finished = stores.finished_jobs(runs)
+        if sorted(stores.trainings(runs).values()) != [1] * jobs:
+            problems.append(f"{len(finished)} finished runs of {jobs} jobs")
+        problems += stores.open_or_orphaned(runs)
+        problems += [problem for run in finished for problem in stores.wrong_steps(client, run, EPOCHS)]
+    return problems + (trial_problems(databases[1]) if search else [])
 
 
-def is_whole(file: Path) -> bool:
+def is_intact(file: Path) -> bool:
     with sqlite3.connect(file) as connection:
         return bool(connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok")
 
 
-def steps_wrong(client: object, run: object) -> list[str]:
-    """Return the metrics of `run` that have a step twice, or lack one."""
-    wrong = []
-    for name in run.data.metrics:  # type: ignore[attr-defined]
-        history = client.get_metric_history(run.info.run_id, name)  # type: ignore[attr-defined]
-        steps = sorted(point.step for point in history)
-        by_epoch = name.startswith(("train/", "val/")) or name in ("stage", "time/epoch_seconds")
-        if steps != (list(range(1, EPOCHS + 1)) if by_epoch else [0]):
-            wrong.append(f"{name} of run {run.info.run_id} has steps {steps}")  # type: ignore[attr-defined]
-    return wrong
-
-
-def trials_wrong(file: Path) -> list[str]:
-    import optuna
-
-    (name,) = optuna.get_all_study_names(f"sqlite:///{file}")
-    trials = optuna.load_study(study_name=name, storage=f"sqlite:///{file}").trials
-    states = Counter(trial.state.name for trial in trials if "beans.retried" not in trial.user_attrs)
+def trial_problems(file: Path) -> list[str]:
+    states = stores.trial_states(f"sqlite:///{file}")
     return [] if states["COMPLETE"] == JOBS and states["RUNNING"] == 0 else [f"trials are {dict(states)}"]
 
 

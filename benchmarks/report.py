@@ -1,22 +1,17 @@
-"""What the report costs: seconds, peak memory and the page's size on a store of made-up runs.
+"""Cost of the report: seconds, peak memory and page size on a store of simulated runs.
 
-The store is made here, without training: configurations of the study and others, each with its parameters, tags,
-curves by epoch, figures and predictions of 128 test images, as the tracker writes them. Curves and predictions are
-drawn at random from a quality of each configuration and the luck of each seed and image; their accuracies mean nothing.
-The report runs in a process of its own, started as a user starts it. Peak memory is the largest resident memory of
-that process, as the kernel counts it. Where other programs use the machine, the seconds of processors say more.
+The store is filled without training: runs of the study's rows and of other configurations, each with parameters, tags,
+curves by epoch, metrics and predictions of 128 test images, as the tracker writes them. Curves and predictions are
+random draws from a quality per configuration, with noise per seed and image; the accuracies mean nothing. The report
+runs in a process of its own, started with the user's command. Peak memory is the largest resident memory of that
+process, as the kernel counts it. On a busy machine, CPU seconds say more than wall time.
 
-    python benchmarks/report.py                       # 60 and 1,000 runs; making the second store takes minutes
-    python benchmarks/report.py --runs 60 --keep DIR  # leaves store and page in DIR
+    python benchmarks/report.py                       # 60 and 1,000 runs; filling the second store takes minutes
+    python benchmarks/report.py --runs 60 --keep DIR  # keeps store and page in DIR
 
-Nothing is asserted: the figures are printed beside the project's goals.
+Nothing is asserted: figures are printed beside the project's goals.
 """
 
-import argparse
-import os
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -24,6 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from beans_exp.files import csv_text
+from beans_exp.tracking import tags
+from benchmarks import measure
 
 CLASSES = ("angular_leaf_spot", "bean_rust", "healthy")
 IMAGES = 128
@@ -34,7 +33,7 @@ GOALS = {60: "under 20 s, under 10 MB", 1000: "under 90 s, memory flat"}
 
 @dataclass(frozen=True)
 class Point:
-    """A configuration to make runs of: its config, how good it is (0..1), how much it costs."""
+    """A configuration to simulate: its config, its quality (0..1) and its seconds per epoch."""
 
     config: Any
     quality: float
@@ -42,7 +41,7 @@ class Point:
 
 
 def study_points() -> list[Point]:
-    """Return the rows of the study, each as good as reported."""
+    """Return the rows of the study, with their reported accuracies as qualities."""
     from hydra import compose, initialize_config_dir
 
     from beans_exp.schema import CONF, register, to_config
@@ -59,7 +58,7 @@ def study_points() -> list[Point]:
 
 
 def other_points(count: int) -> list[Point]:
-    """Return `count` configurations that are no row: LeNet with varied dropout, L2 and learning rate."""
+    """Return `count` configurations outside the study: LeNet with random dropout, L2 and learning rate."""
     from beans_exp.schema import Config, RegConfig, TrainerConfig
 
     random = np.random.default_rng(5)
@@ -74,7 +73,7 @@ def other_points(count: int) -> list[Point]:
 
 
 def jobs(runs: int) -> Iterator[Point]:
-    """Yield `runs` points with seeds: four of five are rows of the study."""
+    """Yield `runs` points with seeds; four of five are rows of the study."""
     study = study_points()
     others = other_points(max(1, runs // 10))
     rows = runs * 4 // 5
@@ -85,7 +84,7 @@ def jobs(runs: int) -> Iterator[Point]:
 
 
 def make_store(folder: Path, runs: int, experiment: str = "beans_exp", endings: bool = True) -> str:
-    """Make a store of `runs` runs in `folder` and return its address; with `endings` one of 25 did not finish."""
+    """Fill a store in `folder` with `runs` runs and return its address; with `endings`, one in 25 did not finish."""
     from beans_exp.tracking.store import open_store
 
     uri = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
@@ -125,17 +124,17 @@ class Writer:
 
         self.number += 1
         config = point.config
-        tags = {"beans.fingerprint": f"{self.number:016x}", "beans.precision": config.trainer.precision}
-        tags |= {"mlflow.parentRunId": parent} if parent else {}
-        tags |= {"beans.sweep": sweep} if sweep else {}
-        run = self.client.create_run(self.experiment_id, tags=tags, run_name=f"{config.model.name}-seed{config.seed}")
+        known = {tags.FINGERPRINT: f"{self.number:016x}", tags.PRECISION: config.trainer.precision}
+        known |= {tags.PARENT_RUN: parent} if parent else {}
+        known |= {tags.SWEEP: sweep} if sweep else {}
+        run = self.client.create_run(self.experiment_id, tags=known, run_name=f"{config.model.name}-seed{config.seed}")
         run_id = run.info.run_id
         params = [Param(key, value) for key, value in flat_params(config).items()]
         self.client.log_batch(run_id, params=params)
         self._log_data(run_id)
         if status == "finished":
-            self._log_figures(run_id, point, predictions)
-        self.client.set_tag(run_id, "beans.status", status)
+            self._log_metrics(run_id, point, predictions)
+        self.client.set_tag(run_id, tags.STATUS, status)
         self.client.set_terminated(run_id, {"finished": "FINISHED", "pruned": "KILLED"}.get(status, "FAILED"))
         return run_id
 
@@ -144,9 +143,9 @@ class Writer:
 
         name, digest = self.data
         dataset = Dataset(name, digest, "code", "{}")
-        self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+        self.client.log_inputs(run_id, [DatasetInput(dataset, [InputTag(tags.DATA_CONTEXT, "training")])])
 
-    def _log_figures(self, run_id: str, point: Point, predictions: bool) -> None:
+    def _log_metrics(self, run_id: str, point: Point, predictions: bool) -> None:
         from mlflow.entities import Metric
 
         random = np.random.default_rng((point.config.seed, self.number))
@@ -162,7 +161,7 @@ class Writer:
             self.client.log_text(run_id, self._csv(probabilities), "predictions.csv")
 
     def _probabilities(self, point: Point, random: np.random.Generator) -> np.ndarray:
-        """Softmax of logits whose margin is as good as the point, less the image's difficulty: (images, classes)."""
+        """Return the softmax, (images, classes), of logits whose margin is the quality minus the image's difficulty."""
         margin = (
             4 * (point.quality - 0.4) + random.normal(0, 0.15) - self.difficulty + random.normal(size=len(self.labels))
         )
@@ -172,15 +171,17 @@ class Writer:
         return exponents / exponents.sum(axis=1, keepdims=True)
 
     def _csv(self, probabilities: np.ndarray) -> str:
-        lines = [",".join(["index", "label", "predicted", *(f"p_{name}" for name in CLASSES)])]
-        for index, (label, row) in enumerate(zip(self.labels, probabilities, strict=True)):
-            numbers = ",".join(f"{value:.6f}" for value in row)
-            lines.append(f"{index},{CLASSES[label]},{CLASSES[row.argmax()]},{numbers}")
-        return "\n".join(lines) + "\n"
+        header = ["index", "label", "predicted", *(f"p_{name}" for name in CLASSES)]
+        images = enumerate(zip(self.labels, probabilities, strict=True))
+        rows = (
+            [index, CLASSES[label], CLASSES[row.argmax()], *(f"{value:.6f}" for value in row)]
+            for index, (label, row) in images
+        )
+        return csv_text(header, rows)
 
 
 def _epochs(point: Point, random: np.random.Generator) -> Iterator[dict[str, float]]:
-    """The metrics of each epoch: a saturating curve, noisy, with a step where the second stage begins."""
+    """Yield the metrics of each epoch: a noisy, saturating curve; the epochs of the second stage take longer."""
     config = point.config
     first, second = config.trainer.epochs, config.finetune.epochs if config.finetune.blocks else 0
     for epoch in range(1, first + second + 1):
@@ -217,35 +218,31 @@ def _summary(point: Point, epochs: list[dict[str, float]], test: float) -> dict[
     }
 
 
-def measure(folder: Path, uri: str) -> str:
-    """Run the report on the store at `uri`; return its cost in words: MB are 10^6 bytes."""
-    command = [sys.executable, "-m", "beans_exp.report", "--tracking-uri", uri, "--out", str(folder / "report")]
-    started = time.perf_counter()
-    process = subprocess.Popen(command, env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"})
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
-    if status:
-        sys.exit(f"the report ended with {os.waitstatus_to_exitcode(status)}")
-    processor, memory = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6
+def run_report(folder: Path, uri: str) -> str:
+    """Run the report on the store at `uri`; return its cost as text. MB are 10^6 bytes."""
+    words = ["-m", "beans_exp.report", "--tracking-uri", uri, "--out", str(folder / "report")]
+    process = measure.run_process(words, folder)
     page = (folder / "report" / "report.html").stat().st_size / 1e6
-    return f"{seconds:.1f} s ({processor:.1f} s of processors), peak {memory:.0f} MB, page {page:.2f} MB"
+    memory = f"peak {process.peak_mb:.0f} MB, page {page:.2f} MB"
+    return f"{process.wall:.1f} s (CPU {process.cpu_seconds:.1f} s), {memory}"
 
 
 def main() -> None:
-    """Make the stores, run the report on each, print its cost beside the goal."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Fill the stores, run the report on each, and print its cost beside the goal."""
+    parser = measure.make_parser(__doc__)
     parser.add_argument("--runs", type=int, nargs="+", default=[60, 1000])
-    parser.add_argument("--keep", type=Path, help="a folder that stays, with stores and pages")
-    words = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        for runs in words.runs:
-            folder = (words.keep or Path(temporary)) / f"runs{runs}"
-            uri = f"sqlite:///{(folder / 'mlflow.db').resolve()}"
+    parser.add_argument("--keep", type=Path, help="folder that keeps stores and pages")
+    options = parser.parse_args()
+    with measure.working_folder("report", options.keep) as parent:
+        for runs in options.runs:
+            folder = parent / f"runs{runs}"
+            folder.mkdir(parents=True, exist_ok=True)
             if not (folder / "mlflow.db").exists():
                 started = time.perf_counter()
                 make_store(folder, runs)
-                print(f"{runs} runs made in {time.perf_counter() - started:.0f} s", flush=True)
-            print(f"{runs} runs: {measure(folder, uri)} (goal: {GOALS.get(runs, 'none')})", flush=True)
+                print(f"{runs} runs written in {time.perf_counter() - started:.0f} s", flush=True)
+            cost = run_report(folder, f"sqlite:///{folder / 'mlflow.db'}")
+            print(f"{runs} runs: {cost} (goal: {GOALS.get(runs, 'none')})", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
-"""How far apart training lies with and without the cache of frozen layers, beside what rounding alone does.
+"""Difference between training with and without the cache of frozen layers, compared with that of rounding alone.
 
 One seed, the real data and weights (BEANS_EXP_INCEPTION_WEIGHTS, else ImageNet's). A head is trained with and without
-the cache, then for each depth its blocks are tuned, each side from its own head. The yardstick: two trainings without
-the cache, of which one has its activations at the cut multiplied by 1 + 1e-7 * noise. What a cache of half the size
-would cost: a training without the cache, of which the activations at the cut were rounded to float16.
+the cache; then, for each depth, its blocks are tuned, each side from its own head. The yardstick is two trainings
+without the cache, one of them with its activations at the cut multiplied by 1 + 1e-7 * noise. The effect of a cache of
+half the size: a training without the cache whose activations at the cut are rounded to float16.
 
     python benchmarks/same_numbers.py                # a quarter of the images in batches of 16: a few minutes a depth
     python benchmarks/same_numbers.py --data synthetic --image-size 96 --blocks 2
 
-Printed for each: the largest difference of the validation images' logits. Nothing is asserted.
+Printed for each: the largest difference between logits of the validation images. Nothing is asserted.
 """
 
-import argparse
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -21,20 +20,18 @@ from unittest.mock import patch
 import numpy as np
 
 from beans_exp.startup.imports import quiet_libraries
+from benchmarks import measure
 
 quiet_libraries()
 
 import keras  # noqa: E402
-import yaml  # noqa: E402
 
 from beans_exp.data import Data, load, source  # noqa: E402
 from beans_exp.models import build_model  # noqa: E402
 from beans_exp.models.backbone import Cut, between, graph_above  # noqa: E402
 from beans_exp.models.graph import Graph  # noqa: E402
 from beans_exp.schema import (  # noqa: E402
-    CONF,
     Config,
-    DataConfig,
     FeaturesConfig,
     FinetuneConfig,
     ModelConfig,
@@ -50,24 +47,24 @@ Change = Callable[[keras.KerasTensor], keras.KerasTensor]
 
 
 def main() -> None:
-    """Train the sides and print how far apart they lie."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Train all sides and print their differences."""
+    parser = measure.make_parser(__doc__)
     parser.add_argument("--data", choices=("beans", "synthetic"), default="beans")
     parser.add_argument("--image-size", type=int, default=299)
     parser.add_argument("--fraction", type=float, default=0.25, help="of the training images")
     parser.add_argument("--head-epochs", type=int, default=2)
     parser.add_argument("--blocks", type=int, nargs="+", default=[2, 3, 6])
     options = parser.parse_args()
-    named = yaml.safe_load((CONF / "data" / f"{options.data}.yaml").read_text())
     config = Config(
         model=ModelConfig("inception", os.environ.get("BEANS_EXP_INCEPTION_WEIGHTS", "imagenet"), "mixed10"),
-        data=DataConfig(**named | {"image_size": options.image_size, "train_fraction": options.fraction}),
+        data=measure.data_config(options.data, image_size=options.image_size, train_fraction=options.fraction),
         trainer=TrainerConfig(epochs=options.head_epochs, batch_size=16),
     )
     data = load(config, source(config.data))
     heads = {cache: Trained(config, data, cache) for cache in ("auto", "off")}
     cached, plain = (head.evaluated() for head in heads.values())
-    probabilities, logits = apart(cached.probabilities, plain.probabilities), apart(cached.logits, plain.logits)
+    probabilities = difference(cached.probabilities, plain.probabilities)
+    logits = difference(cached.logits, plain.logits)
     print(f"frozen: probabilities {probabilities:.1e}, logits before stage 2 {logits:.1e}")
     for blocks in options.blocks:
         uncached = heads["off"].tuned(blocks).logits
@@ -76,8 +73,8 @@ def main() -> None:
             f"disturbed by {EPSILON:g}": heads["off"].tuned(blocks, disturbed),
             "rounded to float16": heads["off"].tuned(blocks, rounded),
         }
-        differences = [f"{name} {apart(tuned.logits, uncached):.1e}" for name, tuned in others.items()]
-        print(f"after stage 2, {blocks} blocks, from one without the cache: {', '.join(differences)}", flush=True)
+        differences = [f"{name} {difference(tuned.logits, uncached):.1e}" for name, tuned in others.items()]
+        print(f"after stage 2, {blocks} blocks, compared with no cache: {', '.join(differences)}", flush=True)
 
 
 class Trained:
@@ -92,18 +89,18 @@ class Trained:
         self.head = self.model.get_weights()
 
     def evaluated(self) -> Evaluation:
-        """What it says of the validation images now."""
+        """Return the current results on the validation images."""
         return evaluate(self.model, self.data.validation, self.config)
 
     def tuned(self, blocks: int, change: Change | None = None) -> Evaluation:
-        """What it says after stage 2, from the head as it was trained, with the activations at the cut changed."""
+        """Return the results after stage 2, which starts from the trained head; `change` is applied at the cut."""
         self.model.set_weights(self.head)
         config = replace(self.config, finetune=FinetuneConfig(blocks=blocks, epochs=1))
         *_, stage = training.stages(config)
-        watch = TrainingCallback(self.model, History("last"), lambda epoch: None)
-        watch.begin_stage(stage, None)
+        callback = TrainingCallback(self.model, History("last"), lambda epoch: None)
+        callback.begin_stage(stage, None)
         with changed_graph(change) if change else nullcontext():
-            training.fit_stage(self.model, self.data, config, stage, watch)
+            training.fit_stage(self.model, self.data, config, stage, callback)
         return self.evaluated()
 
 
@@ -117,7 +114,7 @@ def rounded(activations: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def changed_graph(change: Change) -> AbstractContextManager:
-    """While it is entered, what a stage fits passes the frozen layers, and `change` at the cut."""
+    """Within this context, a stage fits a graph that includes the frozen layers, with `change` applied at the cut."""
 
     def graph(model: keras.Model, config: Config, blocks: int, cached: bool) -> Graph:
         cut = Cut.below(config.model, blocks)
@@ -128,7 +125,7 @@ def changed_graph(change: Change) -> AbstractContextManager:
     return patch.object(training, "training_graph", graph)
 
 
-def apart(left: np.ndarray, right: np.ndarray) -> float:
+def difference(left: np.ndarray, right: np.ndarray) -> float:
     return float(np.abs(left - right).max())
 
 

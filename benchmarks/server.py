@@ -1,15 +1,13 @@
-"""What one MLflow server on one Postgres carries: clients that log epochs at once, as fast as they are answered.
+"""Capacity of one MLflow server on one Postgres: clients log epochs at once, each as fast as it gets answers.
 
-Each client is a thread with a client of its own, four to a process; one request is what a run sends for an epoch (a
-batch of eight metrics). Printed: requests a second, the median and the 99th percentile of their time, errors, and how
-many runs with an epoch every five seconds that is.
+Clients are threads, four to a process, each with its own connection; one request is the update that a run sends per
+epoch (a batch of eight metrics). Printed: requests per second, median and 99th percentile of their time, errors, and
+the number of runs with one epoch every five seconds that this supports.
 
     python benchmarks/server.py                        # 16 clients for 60 seconds
     python benchmarks/server.py --clients 4 --seconds 10
 """
 
-import argparse
-import os
 import tempfile
 import threading
 import time
@@ -19,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import measure
 from tests.servers import mlflow_server, postgres
 
 THREADS = 4
@@ -27,8 +26,8 @@ EPOCH_SECONDS = 5.0
 
 
 def main() -> None:
-    """Start the server, let the clients log, and print what they saw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Start the server and the clients, and print throughput and latency."""
+    parser = measure.make_parser(__doc__)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=60.0)
     options = parser.parse_args()
@@ -42,15 +41,15 @@ def main() -> None:
     errors = [error for _, some in answers for error in some]
     rate = len(times) / options.seconds
     middle, slow = np.percentile(times, [50, 99])
-    cores = len(os.sched_getaffinity(0))
-    print(f"{processes * THREADS} clients, {cores} cores for all: {rate:.0f} requests a second, {len(errors)} errors")
+    clients = f"{processes * THREADS} clients, sharing {measure.cores()} cores with the server"
+    print(f"{clients}: {rate:.0f} requests per second, {len(errors)} errors")
     print(f"median {1000 * middle:.0f} ms, 99th percentile {1000 * slow:.0f} ms")
-    print(f"that is {rate * EPOCH_SECONDS:.0f} runs with an epoch every {EPOCH_SECONDS:g} seconds")
+    print(f"enough for {rate * EPOCH_SECONDS:.0f} runs with an epoch every {EPOCH_SECONDS:g} seconds")
     print("\n".join(sorted(set(errors))))
 
 
 def log_epochs(address: str, seconds: float) -> tuple[list[float], list[str]]:
-    """Log epochs with `THREADS` clients; return the seconds that each request took, and the errors."""
+    """Log epochs with `THREADS` clients; return the seconds of each request, and the errors."""
     import mlflow
 
     times: list[float] = []
