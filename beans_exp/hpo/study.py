@@ -24,7 +24,7 @@ from beans_exp.hpo.trial_attrs import RETRIED, counted
 DESCRIPTION = "beans.search"
 """The attribute of a study that holds its description."""
 UNRECORDED = {"result version": "2 or lower"}
-"""What holds for studies whose description lacks these keys."""
+"""Facts of older studies, whose descriptions lack them."""
 COLLISIONS, SETTLE_SECONDS = 4, (0.5, 2.0)
 """How often machines may collide while they create a database, and how long each waits before the next attempt."""
 
@@ -142,9 +142,8 @@ def _stored(storage: optuna.storages.BaseStorage, name: str) -> StudyDescription
     """The description of the study `name` in `storage`, all entries among its facts; None if there is no such study."""
     for study in storage.get_all_studies():
         if study.study_name == name:
-            entries = study.user_attrs.get(DESCRIPTION, {})
-            facts = UNRECORDED | entries if entries else {}
-            return StudyDescription({}, facts, [direction.name.lower() for direction in study.directions])
+            directions = [direction.name.lower() for direction in study.directions]
+            return StudyDescription({}, study.user_attrs.get(DESCRIPTION, {}), directions)
     return None
 
 
@@ -153,7 +152,9 @@ def _require_same(url: str, name: str, stored: StudyDescription | None, wanted: 
         return
     before, now = (", ".join(description.directions) for description in (stored, wanted))
     lines = [f"directions: {before} before, {now} now"] if before != now else []
-    lines += space.differences(stored.facts, wanted.entries) if stored.facts else []
+    if stored.facts:
+        unrecorded = {key: text for key, text in UNRECORDED.items() if key in wanted.entries}
+        lines += space.differences(unrecorded | stored.facts, wanted.entries)
     if lines:
         listed = "\n  ".join(lines)
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Where a study is kept: the addresses that are understood, and the passwords that are not taken."""
+"""The storage of a study: URLs that are supported, storages that are lost, and passwords, which are refused."""
 
 import threading
 from collections.abc import Iterator
@@ -7,19 +7,19 @@ from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy.exc
 from optuna.trial import TrialState
 
 from beans_exp.errors import ConfigError, StoreError
-from beans_exp.hpo.storage import absolute_storage, open_storage
-from beans_exp.hpo.study import open_study
+from beans_exp.hpo.storage import absolute_storage, lost_storage_as_error, open_storage
 from beans_exp.schema.rules import without_password
-from tests.hpo.test_study import RANDOM, SEARCH
+from tests.hpo.studies import open_test_study
 from tests.servers import free_port
 
 
 @pytest.fixture(params=["sqlite", "journal", "grpc"])
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A storage of each kind."""
+    """The URL of a storage of each kind."""
     if request.param == "grpc":
         with _proxy() as address:
             yield address
@@ -40,15 +40,15 @@ def _proxy() -> Iterator[str]:
 
 @pytest.mark.filterwarnings("ignore:.*run_grpc_proxy_server is experimental")
 def test_two_processes_share_a_study(url: str) -> None:
-    with open_study(url, "name", SEARCH, RANDOM) as first, open_study(url, "name", SEARCH, RANDOM) as second:
+    with open_test_study(url) as first, open_test_study(url) as second:
         mine, theirs = first.ask(), second.ask()
-        assert [trial.number for trial in first.others] == [theirs.number]
+        assert [trial.number for trial in first.leases.others] == [theirs.number]
         first.tell(mine, 0.5, TrialState.COMPLETE)
         second.tell(theirs, 0.25, TrialState.COMPLETE)
         assert {trial.number: trial.value for trial in first.counted} == {mine.number: 0.5, theirs.number: 0.25}
 
 
-def test_files_are_found_from_any_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_url_of_a_file_becomes_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert absolute_storage("journal:///a/b.log") == f"journal:///{tmp_path}/a/b.log"
     assert absolute_storage("sqlite:///a.db") == f"sqlite:///{tmp_path}/a.db"
     assert absolute_storage("sqlite:////a.db") == "sqlite:////a.db"
@@ -56,15 +56,23 @@ def test_files_are_found_from_any_folder(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 @pytest.mark.parametrize("url", ["grpc://nowhere", "grpc://:1", "grpc://host:port", "grpc://"])
-def test_a_grpc_address_names_host_and_port(url: str) -> None:
+def test_a_grpc_url_needs_host_and_port(url: str) -> None:
     with pytest.raises(ConfigError, match="must be grpc://HOST:PORT"):
         absolute_storage(url)
 
 
-def test_a_proxy_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_proxy_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("beans_exp.hpo.storage.GRPC_SECONDS", 0.2)
     with pytest.raises(StoreError, match="cannot be used"):
-        open_study("grpc://127.0.0.1:9", "name", SEARCH, RANDOM)
+        open_test_study("grpc://127.0.0.1:9")
+
+
+def test_a_storage_that_is_lost_is_named() -> None:
+    with (
+        pytest.raises(StoreError, match=r"stopped answering .*Run the same command again"),
+        lost_storage_as_error("sqlite:///a.db"),
+    ):
+        raise sqlalchemy.exc.OperationalError("select", {}, Exception("server closed the connection"))
 
 
 @pytest.mark.parametrize(
@@ -83,5 +91,5 @@ def test_a_password_is_refused_without_being_shown(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["http://host:5000", "postgresql+psycopg2://me@host:5432/db", "sqlite:////a:b@c"])
-def test_an_address_without_a_password_is_taken(address: str) -> None:
+def test_an_address_without_a_password_is_accepted(address: str) -> None:
     without_password("some.key", address)
