@@ -55,7 +55,7 @@ def main() -> None:
     """Play the rounds and print the result of each."""
     parser = measure.make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--kills", type=int, default=2, help="at most, per round of a grid; a search is killed once")
+    parser.add_argument("--kills", type=int, default=2, help="at most, per round of a grid; 1 for a search")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     random.seed(options.seed)

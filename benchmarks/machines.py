@@ -1,6 +1,6 @@
 """One search on several machines: the overhead of sharing one study on one Postgres.
 
-Each worker runs the same command in a folder of its own with its own caches, as if on its own machine; the study and
+Each worker runs the same command in its own folder with its own caches, as if on its own machine; the study and
 the runs are in one Postgres (Debian's, started for this), the runs through one MLflow server. One worker and its jobs
 are killed (SIGKILL) on the way. Afterwards the requested trials must be complete, none twice, with nothing left open.
 

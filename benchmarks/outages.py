@@ -21,6 +21,7 @@ from typing import Any
 
 from benchmarks import measure, stores
 from tests.servers import Restartable, mlflow_server
+from tests.tracking.contract import ARTIFACTS
 
 EPOCHS = 30
 WORDS = [
@@ -28,14 +29,6 @@ WORDS = [
     *["data.test_images=6", f"trainer.epochs={EPOCHS}", "trainer.batch_size=8", "hydra/launcher=basic"],
     *["tracking=server", "tracking.offline=true"],
 ]
-ARTIFACTS = {
-    "config.yaml",
-    "overrides.yaml",
-    "curves.png",
-    "confusion_matrix.png",
-    "predictions.csv",
-    "model_summary.txt",
-}
 GOAL = 1.05
 
 

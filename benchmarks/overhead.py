@@ -1,6 +1,6 @@
 """Cost of `beans_exp` compared with a bare Keras script: training time, time outside training, peak memory.
 
-Both train LeNet, each in a process of its own, in turn: product, bare, product, bare. The bare script (`train_bare`) is
+Both train LeNet, each in its own process, alternating: product, bare, product, bare. The bare script (`train_bare`) is
 the same training without the project: the same layers, seed, optimizer, loss and batches of 64; validated each epoch,
 tested, saved. It reads a copy of the product's resized uint8 images and holds them in memory, so it neither decodes nor
 resizes. Both run in the same environment (TF_ENABLE_ONEDNN_OPTS=1, the product's default) and without XLA.

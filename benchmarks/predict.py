@@ -1,6 +1,6 @@
 """Cost of `python -m beans_exp.predict` compared with a bare Keras script: wall time and peak memory.
 
-Both classify the same 100 JPEG files of 500x500, each in a process of its own, in turn: product, bare, product, bare.
+Both classify the same 100 JPEG files of 500x500, each in its own process, alternating: product, bare, product, bare.
 The bare script (`classify_bare`) does the same without the project: Keras' own `image_dataset_from_directory`, which
 reads and resizes in parallel, and `predict`. It is given the model's file; the product finds the model in the store by
 its run.

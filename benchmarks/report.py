@@ -3,8 +3,8 @@
 The store is filled without training: runs of the study's rows and of other configurations, each with parameters, tags,
 curves by epoch, metrics and predictions of 128 test images, as the tracker writes them. Curves and predictions are
 random draws from a quality per configuration, with noise per seed and image; the accuracies mean nothing. The report
-runs in a process of its own, started with the user's command. Peak memory is the largest resident memory of that
-process, as the kernel counts it. On a busy machine, CPU seconds say more than wall time.
+runs in its own process, started with the user's command. Peak memory is the largest resident memory of that
+process, as the kernel counts it. On a busy machine, CPU time is more reliable than wall time.
 
     python benchmarks/report.py                       # 60 and 1,000 runs; filling the second store takes minutes
     python benchmarks/report.py --runs 60 --keep DIR  # keeps store and page in DIR

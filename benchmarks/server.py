@@ -1,4 +1,4 @@
-"""Capacity of one MLflow server on one Postgres: clients log epochs at once, each as fast as it gets answers.
+"""Capacity of one MLflow server on one Postgres: clients log epochs at once, as fast as it answers.
 
 Clients are threads, four to a process, each with its own connection; one request is the update that a run sends per
 epoch (a batch of eight metrics). Printed: requests per second, median and 99th percentile of their time, errors, and
@@ -57,8 +57,8 @@ def log_epochs(address: str, seconds: float) -> tuple[list[float], list[str]]:
     ready = threading.Barrier(THREADS)
 
     def client() -> None:
-        own = mlflow.MlflowClient(address)
-        run_id = own.create_run("0").info.run_id
+        connection = mlflow.MlflowClient(address)
+        run_id = connection.create_run("0").info.run_id
         ready.wait()
         ends, step = time.monotonic() + seconds, 0
         while time.monotonic() < ends:
@@ -67,7 +67,7 @@ def log_epochs(address: str, seconds: float) -> tuple[list[float], list[str]]:
             points = [mlflow.entities.Metric(name, 0.5, now, step) for name in METRICS]
             began = time.perf_counter()
             try:
-                own.log_batch(run_id, points)
+                connection.log_batch(run_id, points)
                 times.append(time.perf_counter() - began)
             except mlflow.MlflowException as error:
                 errors.append(str(error)[:200])

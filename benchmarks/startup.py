@@ -1,9 +1,9 @@
 """Cost of starting `python -m beans_exp` compared with a bare Hydra program that composes the same configuration.
 
-Three commands that train nothing, each in a process of its own, in turn: product, bare, product, bare.
+Three commands that train nothing, each run in its own process, alternating: product, bare, product, bare.
 
 - `--cfg job` prints the configuration
-- `reg.dropout=1.5` ends with an error of the product's; the bare program composes it, and its task does nothing
+- `reg.dropout=1.5` ends with a configuration error; the bare program composes it, and its task does nothing
 - `--help` lists options and keys
 
 The bare program (`BARE`) runs `hydra.main` over a copy of the product's `conf/` without the callback that checks the
@@ -13,8 +13,8 @@ Not counted: a first run of each side, which compiles and loads files.
     python benchmarks/startup.py               # 10 pairs of each: a minute on two cores
     python benchmarks/startup.py --pairs 3
 
-Run it on an idle Linux machine; on a busy one only the ratios of CPU times say anything. Nothing is asserted: figures
-are printed beside the project's goals.
+Run it on an idle Linux machine; on a busy one, only the ratios of CPU times are meaningful. Nothing is asserted:
+figures are printed beside the project's goals.
 """
 
 import shutil
@@ -85,7 +85,7 @@ def write_bare(folder: Path) -> Path:
 
 
 def warm_up(product: list[str], bare: list[str], folder: Path) -> None:
-    """Run each command once on each side, and end the benchmark if they do not do the same."""
+    """Run each command once on each side, and end the benchmark unless each does its part."""
     log("a first run of each side, which is not counted")
     ours, theirs = (run([*program, "--cfg", "job"], folder).output for program in (product, bare))
     if ours != theirs:

@@ -1,7 +1,7 @@
 """Cost of a sweep besides its jobs: seconds per job compared with a bare script, and the memory of its parent process.
 
 A grid of small LeNets on synthetic leaves, one seed each, runs through the isolated launcher; then the bare script of
-`benchmarks/overhead.py` runs several times, each time in a process of its own: it imports TensorFlow, trains the same
+`benchmarks/overhead.py` runs several times, each time in its own process: it imports TensorFlow, trains the same
 network on the same images, tests and saves it. The sweep's time per job minus that of the bare script is its cost for
 planning, tracking, figures and isolation. The parent's resident memory is sampled while each job runs.
 

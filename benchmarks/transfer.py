@@ -1,6 +1,6 @@
 """Cost of the report's transfer table (frozen, top 2, 3, 6 blocks) compared with plain Keras and an arithmetic bound.
 
-Each side runs in a process of its own, one after another, on the same resized images, weights, batches of 64 and
+Each side runs in its own process, one after another, on the same resized images, weights, batches of 64 and
 threads:
 
 - product: one grid, starting with an empty cache of frozen layers
