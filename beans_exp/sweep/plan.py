@@ -113,7 +113,7 @@ def _require_effect(grid: Sequence[GridPoint]) -> None:
             for point, inert in zip(grid, inert_at, strict=True)
         )
         if not any(acts):
-            raise ConfigError(f"{option}; it has no effect at any point of the grid. Leave it out")
+            raise ConfigError(f"{option}; no point of the grid uses it. Leave it out")
 
 
 def _value(config: Config, key: str) -> Any:
