@@ -14,17 +14,21 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from beans_exp.tracking.store import UI_COMMAND
-
 ROOT = Path(__file__).resolve().parents[1]
+SERVER_COMMAND = (
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true "
+    "mlflow server --workers 1 --backend-store-uri {uri} --default-artifact-root {artifacts}"
+)
+"""The server that `python -m beans_exp.ui` starts."""
 AUTH_COMMAND = (
-    UI_COMMAND.format(uri="sqlite:///mlruns/mlflow.db", artifacts="mlruns/artifacts") + " --app-name basic-auth"
+    SERVER_COMMAND.format(uri="sqlite:///mlruns/mlflow.db", artifacts="mlruns/artifacts") + " --app-name basic-auth"
 )
 SECONDS = 180
 """How long a server may take to start on a busy machine."""
@@ -72,9 +76,9 @@ class Restartable:
 
 @contextmanager
 def mlflow_server(folder: Path, store: str = "sqlite:///mlruns/mlflow.db") -> Iterator[Restartable]:
-    """Run the server of the README in `folder`."""
+    """Run MLflow's server in `folder`."""
     (folder / "mlruns").mkdir()
-    words = UI_COMMAND.format(uri=store, artifacts="mlruns/artifacts")
+    words = SERVER_COMMAND.format(uri=store, artifacts="mlruns/artifacts")
     if not store.startswith("sqlite"):  # clients of other folders send their files to the server
         words = words.replace("--default-artifact-root", "--serve-artifacts --artifacts-destination")
     server = Restartable(words, folder, "/health")
@@ -97,6 +101,39 @@ def serving(command: str, folder: Path, ready: str) -> Iterator[str]:
         yield server.address
     finally:
         server.stop()
+
+
+@dataclass(frozen=True)
+class Ui:
+    """A running `python -m beans_exp.ui`."""
+
+    process: "subprocess.Popen[bytes]"
+    first: str
+    """The first line that it printed."""
+    pages: dict[str, str]
+    """The printed addresses by their titles."""
+
+    @property
+    def address(self) -> str:
+        return re.findall(r"at (http://\S+)", self.first)[0]
+
+
+@contextmanager
+def ui(folder: Path, *words: str, pages: int = 1) -> Iterator[Ui]:
+    """Run `python -m beans_exp.ui` with `words` in `folder` on a free port, until it has printed that many `pages`."""
+    command = [sys.executable, "-m", "beans_exp.ui", "--port", str(free_port()), *words]
+    log = folder / "ui.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
+    try:
+        while len(lines := log.read_text().splitlines()) < 1 + pages:
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.1)
+        found = [line.partition(": http://") for line in lines[1:]]
+        yield Ui(process, lines[0], {title: f"http://{place}" for title, _, place in found})
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0, log.read_text()
 
 
 @contextmanager

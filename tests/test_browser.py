@@ -13,9 +13,8 @@ import mlflow
 import pytest
 from mlflow.entities import Run
 
-from beans_exp.tracking.store import UI_COMMAND
 from tests.conftest import TINY
-from tests.servers import serving
+from tests.servers import ui
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
@@ -158,9 +157,8 @@ def sweep(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Itera
     experiment = client.get_experiment_by_name("beans_exp")
     assert experiment is not None
     *children, parent = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])
-    command = UI_COMMAND.format(uri="sqlite:///mlruns/mlflow.db", artifacts="mlruns/artifacts")
-    with serving(command, folder, "/health") as address:
-        yield Sweep(address, experiment.experiment_id, parent, children)
+    with ui(folder) as shown:
+        yield Sweep(shown.address, experiment.experiment_id, parent, children)
 
 
 def _row(watched: Watched, run: Run) -> "Locator":
@@ -230,4 +228,55 @@ def test_two_runs_are_compared_side_by_side(watched: Watched, sweep: Sweep) -> N
         see(shown.get_by_text(value, exact=True))
     for child in sweep.children:
         see(watched.page.get_by_role("link", name=child.info.run_id))
+    assert watched.problems == []
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The pages that compare a LeNet and an Inception run, and the names of the runs."""
+
+    address: str
+    curves: str
+    side_by_side: str
+    names: list[str]
+
+
+@pytest.fixture(scope="module")
+def comparison(browser: "Browser", weights: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comparison]:
+    """Two jobs of `experiment=lenet_vs_inception` on drawn leaves, compared by the command in README."""
+    folder = tmp_path_factory.mktemp("comparison")
+    words = ["-m", "beans_exp", "experiment=lenet_vs_inception", "study=lenet,inception_top2", *TINY]
+    words += ["data.image_size=75", "trainer.epochs=2", "finetune.epochs=1", "kernel.filters=[2,2,4]"]
+    words += ["tracking.save_model=none", "hydra/launcher=basic"]
+    variables = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "BEANS_EXP_INCEPTION_WEIGHTS": weights}
+    subprocess.run([sys.executable, *words], cwd=folder, env=variables, check=True, capture_output=True, timeout=600)
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("beans_exp")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "params.`model.name` IN ('lenet', 'inception')")
+    with ui(folder, *(run.info.run_id[:8] for run in runs), pages=2) as shown:
+        curves, side_by_side = shown.pages.values()
+        yield Comparison(shown.address, curves, side_by_side, [run.info.run_name for run in runs])
+
+
+def test_lenet_and_inception_are_on_one_chart(watched: Watched, comparison: Comparison) -> None:
+    watched.page.goto(comparison.curves)
+    see(watched.page.get_by_role("heading", name="val/accuracy").first)
+    assert len(comparison.names) == 2
+    for name in comparison.names:
+        see(watched.page.get_by_text(f"{name} (val/accuracy)"))
+    playwright.expect(watched.page.locator(".scatterlayer")).to_have_count(1, timeout=MILLISECONDS)
+    playwright.expect(watched.page.locator(".scatterlayer path.js-line")).to_have_count(2, timeout=MILLISECONDS)
+    assert watched.problems == []
+    assert watched.outside(comparison.address) == []
+
+
+def test_lenet_and_inception_are_compared_side_by_side(watched: Watched, comparison: Comparison) -> None:
+    watched.page.goto(comparison.side_by_side)
+    see(watched.page.get_by_role("heading", name="Comparing 2 Runs"))
+    for name in comparison.names:
+        see(watched.page.get_by_text(name, exact=True).first)
+    shown = watched.page.get_by_role("row").filter(has_text="model.name")
+    for value in ("lenet", "inception"):
+        see(shown.get_by_text(value, exact=True))
     assert watched.problems == []

@@ -12,9 +12,8 @@ import pytest
 
 import tasks
 from beans_exp.schema import CONF
-from beans_exp.tracking.store import UI_COMMAND
 from tests.conftest import TINY
-from tests.servers import AUTH_COMMAND
+from tests.servers import AUTH_COMMAND, SERVER_COMMAND
 
 ROOT = CONF.parent
 README = (ROOT / "README.md").read_text()
@@ -32,7 +31,7 @@ BY_ANOTHER_TEST = {
     "python -m beans_exp.predict RUN_ID more_leaves/ --json": "test_predict",
     "python -m beans_exp.predict RUN_ID more_leaves/ --gradcam heat": "test_predict",
     "python -m beans_exp.promote RUN_ID": "test_predict",
-    UI_COMMAND.format(
+    SERVER_COMMAND.format(
         uri="sqlite:///mlruns/mlflow.db", artifacts="mlruns/artifacts"
     ): "test_tracking starts the server by these words",
     "ray start --head --num-cpus=8": "test_launchers starts the two nodes by Ray's own test cluster",
@@ -113,7 +112,7 @@ def test_the_demo_ends_with_a_table_and_the_command_for_the_browser(tmp_path: Pa
         [sys.executable, *tasks.DEMO, *SMALL], cwd=tmp_path, capture_output=True, text=True, timeout=240
     )
     assert ended.returncode == 0, ended.stderr
-    for word in ("reg=l1", "reg=l2", "reg=dropout", "finished", "mlflow server", "http://127.0.0.1:5000"):
+    for word in ("reg=l1", "reg=l2", "reg=dropout", "finished", "python -m beans_exp.ui "):
         assert word in ended.stdout
 
 

@@ -42,7 +42,7 @@ class OpenSweep:
         """How to see the sweep in a browser."""
         if self.experiment_id is None:
             return f"saved locally until its server is reachable: python -m beans_exp.sync {self.folder}"
-        return ui_hint(self.uri, self.experiment_id)
+        return ui_hint(self.uri, self.experiment_id, self.sweep_id)
 
     def job_overrides(self, point: Point, added: Mapping[str, Any]) -> list[str]:
         """Return the overrides of a job: the point's, and those that the parent process adds, `added` included."""

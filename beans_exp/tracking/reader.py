@@ -17,6 +17,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from beans_exp.errors import StoreError
 from beans_exp.processes import is_dead
 from beans_exp.tracking import tags
+from beans_exp.tracking.addresses import experiment_path, run_path
 from beans_exp.tracking.best_model import has_model
 from beans_exp.tracking.parent_run import newest_run
 from beans_exp.tracking.reachability import is_server
@@ -203,8 +204,8 @@ class Reader:
         """Return the address of a run, or of the experiment, in the browser; None if the store is not a server."""
         if not is_server(self.uri):
             return None
-        place = f"/runs/{run_id}" if run_id else "/runs?workflowType=machine_learning"
-        return f"{self.uri.rstrip('/')}/#/experiments/{self.experiment_id}{place}"
+        path = run_path(self.experiment_id, run_id) if run_id else experiment_path(self.experiment_id)
+        return f"{self.uri.rstrip('/')}{path}"
 
 
 def open_reader(uri: str, experiment: str) -> Reader:

@@ -66,7 +66,7 @@ def find_model(client: mlflow.MlflowClient, name: str) -> SavedModel:
 
 
 def _model_of_run(client: mlflow.MlflowClient, run_id: str, wanted: str, name: str) -> SavedModel:
-    run = _run(client, run_id)
+    run = find_run(client, run_id)
     if wanted not in ("", "model"):
         raise BeansExpError(f"{name}: a run's model is named model: runs:/{run.info.run_id}/model")
     if not has_model(run):
@@ -75,13 +75,16 @@ def _model_of_run(client: mlflow.MlflowClient, run_id: str, wanted: str, name: s
     return _logged_model(client, newest.model_id, name)
 
 
-def _run(client: mlflow.MlflowClient, run_id: str) -> Run:
-    """The run whose id begins with `run_id`; tables show eight characters."""
+def find_run(client: mlflow.MlflowClient, run_id: str, kind: str = "run") -> Run:
+    """Return the run whose id begins with `run_id`; tables show eight characters.
+
+    Raises BeansExpError, which lists runs to choose from, if no `kind` has that id, or several have.
+    """
     found: list[Run] = []
     if run_id.isalnum():
         found = client.search_runs(_everywhere(client), f"attributes.run_id LIKE '{run_id}%'", ViewType.ALL, 3)
     if not found:
-        raise BeansExpError(f"there is no run {run_id} in {mlflow.get_tracking_uri()}. {_newest_runs(client)}")
+        raise BeansExpError(f"there is no {kind} {run_id} in {mlflow.get_tracking_uri()}. {_newest_runs(client)}")
     if len(found) > 1:
         ids = ", ".join(run.info.run_id for run in found)
         raise BeansExpError(f"{run_id} is the beginning of several run ids: {ids}. Give more of it")

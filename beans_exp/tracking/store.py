@@ -13,6 +13,7 @@ from filelock import FileLock
 from beans_exp.errors import ServerUnreachableError, StoreError
 from beans_exp.files import make_once
 from beans_exp.schema import TrackingConfig
+from beans_exp.tracking.addresses import experiment_path
 from beans_exp.tracking.reachability import SQLITE, UNREACHABLE, is_server, reason_of, require_reachable
 from beans_exp.tracking.store_errors import explain, store_errors
 
@@ -23,11 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MLRUNS = Path("mlruns")
-UI_COMMAND = (
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true "
-    "mlflow server --workers 1 --backend-store-uri {uri} --default-artifact-root {artifacts}"
-)
-"""One worker, no job runner: 2 processes instead of 15."""
 
 
 def store_uri(tracking: TrackingConfig) -> str:
@@ -113,14 +109,12 @@ def find_experiment(uri: str, experiment: str) -> str | None:
     return found.experiment_id if found and found.lifecycle_stage != "deleted" else None
 
 
-def ui_hint(uri: str, experiment_id: str) -> str:
-    """Return how to see an experiment of the store at `uri` in a browser: its page, and the command that serves it."""
-    page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+def ui_hint(uri: str, experiment_id: str, sweep_id: str) -> str:
+    """Return how to see a sweep of the store at `uri` in a browser: its page, or the command that serves it."""
     if is_server(uri):
-        return f"open {uri.rstrip('/')}/{page}"
-    artifacts = Path(uri.removeprefix(SQLITE)).parent / "artifacts"
-    command = UI_COMMAND.format(uri=shlex.quote(uri), artifacts=shlex.quote(str(artifacts)))
-    return f"open http://127.0.0.1:5000/{page} after\n{command}"
+        return f"open {uri.rstrip('/')}{experiment_path(experiment_id)}"
+    where = [] if uri == store_uri(TrackingConfig()) else ["--tracking-uri", uri]
+    return f"see it in a browser: {shlex.join(['python', '-m', 'beans_exp.ui', sweep_id[:8], *where])}"
 
 
 def _open_sqlite(file: Path, experiment: str) -> str:

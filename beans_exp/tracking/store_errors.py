@@ -37,4 +37,6 @@ def explain(uri: str, error: Exception) -> str:
     reason = first_line(error, 1000)
     if "out-of-date database schema" in reason or "locate revision" in reason:
         reason = f"another version of MLflow wrote it ({reason.split('. ')[0]}). Install that version"
+    if "database is locked" in reason:
+        reason = "another program holds a lock on it. End that program"
     return f"the store {uri.removeprefix(SQLITE)} cannot be used: {reason}, or set tracking.uri"

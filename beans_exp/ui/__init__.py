@@ -1,0 +1,1 @@
+"""MLflow's interface to the runs of a store, in a browser."""
