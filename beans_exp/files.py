@@ -12,6 +12,10 @@ UNFINISHED = ".unfinished"
 """The suffix of a target while it is written; a killed process leaves it behind, and the next one removes it."""
 
 
+class FormatError(Exception):
+    """A file that another version of the project wrote in a format of its own."""
+
+
 def user_path(path: str | Path) -> Path:
     """Return `path` absolute, with `~` as the user's home; the name of an unknown user stays as it is."""
     return Path(os.path.expanduser(path)).resolve()  # noqa: PTH111  Path.expanduser raises for an unknown user

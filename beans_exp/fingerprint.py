@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, fields
-from importlib.metadata import version
 from typing import Any
 
 from beans_exp.data.source import Source
@@ -69,6 +68,8 @@ def fingerprint(config: Config, source: Source) -> str:
 
 def head_fingerprint(config: Config, source: Source) -> str:
     """Return 16 hex digits for what decides the first stage of `config`, and the libraries that compute it."""
+    from importlib.metadata import version
+
     first_stage = {key: value for key, value in _changes(config).items() if not key.startswith("finetune.")}
     software = {name: version(name) for name in ("keras", "tensorflow")}
     return _hash(_identity(config, source) | first_stage | software)

@@ -1,4 +1,4 @@
-"""A run that is under way, in its folder: a lock, its checkpoint, and a small file that says where it stands."""
+"""The folder of a running job: its lock, the name of its checkpoint, and a file that shows its progress."""
 
 import json
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from beans_exp.files import write_whole
 
 FILE = "running.json"
 LOCK = ".running.lock"
@@ -15,7 +15,7 @@ CHECKPOINT = "checkpoint.npz"
 
 @dataclass(frozen=True)
 class RunProgress:
-    """Where a run stands after an epoch."""
+    """Progress of a run after an epoch."""
 
     stage: int
     epoch: int
@@ -23,18 +23,16 @@ class RunProgress:
     epochs: int
     metrics: dict[str, float]
     seconds_left: float
-    """Of training, if the epochs to come take as long as this one; stages to come are counted as if they did, too."""
+    """Estimate of the remaining training time: every remaining epoch of any stage takes as long as this stage's."""
 
 
-def write_progress(folder: Path, running: RunProgress) -> None:
-    """Write `running` in place of what was said before."""
-    unfinished = folder / f"{FILE}.unfinished"
-    unfinished.write_text(json.dumps(asdict(running)))
-    unfinished.replace(folder / FILE)
+def write_progress(folder: Path, progress: RunProgress) -> None:
+    """Replace the progress file of `folder`. Raises OSError if it cannot be written."""
+    write_whole(folder / FILE, json.dumps(asdict(progress)))
 
 
 def read_progress(folder: Path) -> RunProgress | None:
-    """Return what the run in `folder` said last, or None."""
+    """Return the progress of the run in `folder`, or None if it has reported none."""
     try:
         return RunProgress(**json.loads((folder / FILE).read_text()))
     except (OSError, ValueError, TypeError):
@@ -43,10 +41,12 @@ def read_progress(folder: Path) -> RunProgress | None:
 
 @contextmanager
 def lock(folder: Path) -> Iterator[bool]:
-    """Hold `folder` for one process; wait for another one that has it, and yield whether there was one.
+    """Lock `folder` for one process; wait while another process holds it, and yield whether one did.
 
-    The lock is the kernel's: it is free as soon as its process has ended, whatever ended it.
+    The kernel releases the lock as soon as its process ends, for whatever reason.
     """
+    from filelock import FileLock, Timeout
+
     folder.mkdir(parents=True, exist_ok=True)
     held = FileLock(folder / LOCK)
     waited = False

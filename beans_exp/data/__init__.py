@@ -1,15 +1,15 @@
-"""Data sets: `source` tells what one is (no TensorFlow), `load` brings it to the model's size, once for all runs."""
+"""Data sets: `source` describes one without NumPy or TensorFlow, `load` resizes its images once for all runs."""
 
 from dataclasses import dataclass
 
-from beans_exp.data.prepared import Split, prepare
 from beans_exp.data.source import SPLITS, Source
+from beans_exp.data.split import Split
 from beans_exp.schema import Config, DataConfig
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a run trains and is measured on."""
+    """The data set that a run is trained and evaluated on."""
 
     source: Source
     image_size: int
@@ -25,7 +25,7 @@ class Data:
 def source(config: DataConfig) -> Source:
     """Describe the data set that `config` names.
 
-    Raises DataError where it is missing or incomplete, within seconds.
+    Raises DataError, within seconds, if it is missing or incomplete.
     """
     if config.name == "beans":
         from beans_exp.data.tfds import beans_source
@@ -41,11 +41,12 @@ def source(config: DataConfig) -> Source:
 
 
 def load(config: Config, described: Source) -> Data:
-    """Return the splits at `data.image_size`, the training split cut to `data.train_fraction`.
+    """Return the splits at `data.image_size`, the training split reduced to `data.train_fraction`.
 
     Raises DataError for images that cannot be read and for a cache that cannot be written.
     """
     from beans_exp.data.batches import stratified
+    from beans_exp.data.prepared import prepare
 
     splits = prepare(described, config.data.image_size, config.data.cache_dir)
     train = stratified(splits["train"], config.data.train_fraction, config.seed)

@@ -1,7 +1,7 @@
-"""Random changes of training images; each is a function of the seed, the epoch and the image alone.
+"""Random augmentation of training images, a function of the seed, the epoch and the image alone.
 
-So a run that goes on from a checkpoint draws what it would have drawn, and flips and quarter turns have versions that
-can be counted.
+A resumed run therefore draws the same numbers as an uninterrupted one. Flips and quarter turns have finitely many
+versions, each of which can be cached.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,10 @@ import tensorflow as tf
 from beans_exp.schema.names import AUGMENTATIONS
 
 ZOOM = 0.2
-"""Largest part of a side that is cut away."""
+"""Largest fraction of a side that is cropped."""
 CONTRAST = 0.2
 BRIGHTNESS = 25.0
 """Largest shift of a pixel's value (of 255)."""
-
 
 SYMMETRIES: dict[tuple[str, ...], list[tuple[bool, bool, bool]]] = {
     (): [(False, False, False)],
@@ -26,60 +25,60 @@ SYMMETRIES: dict[tuple[str, ...], list[tuple[bool, bool, bool]]] = {
         (turned, rows, columns) for turned in (False, True) for rows in (False, True) for columns in (False, True)
     ],
 }
-"""What flips and quarter turns make of an image: whether it is transposed, its rows reversed, its columns reversed."""
+"""The versions of an image under flips and quarter turns: transposed, rows reversed, columns reversed."""
 
 
 def versions(kinds: Sequence[str]) -> list[tuple[bool, bool, bool]]:
-    """Return the versions of an image that the flips and turns among `kinds` draw from: 1, 4 or 8."""
+    """Return the 1, 4 or 8 versions of an image that the flips and turns in `kinds` draw from."""
     return SYMMETRIES[tuple(kind for kind in ("flip", "turn") if kind in kinds)]
 
 
 def are_countable(kinds: Sequence[str]) -> bool:
-    """Whether `kinds` make finitely many versions of an image, so that each can be kept."""
+    """Whether `kinds` have finitely many versions of an image, so that each can be cached."""
     return set(kinds) <= {"flip", "turn"}
 
 
-def draw_version(place: tf.Tensor, kinds: Sequence[str], seed: int, epoch: tf.Tensor) -> tf.Tensor:
-    """Return which of `versions(kinds)` the image at `place` in its split has in `epoch`, int32."""
+def draw_version(index: tf.Tensor, kinds: Sequence[str], seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    """Return which of `versions(kinds)` the image at `index` in its split has in `epoch`, int32."""
     count = len(versions(kinds))
-    return tf.cast(_uniform(place, seed, 0, epoch)[0] * count, tf.int32)
+    return tf.cast(_uniform(index, seed, 0, epoch)[0] * count, tf.int32)
 
 
-def in_version(images: np.ndarray, version: tuple[bool, bool, bool]) -> np.ndarray:
-    """Return `images` (b, S, S, 3) in one of `versions`."""
+def apply_version(images: np.ndarray, version: tuple[bool, bool, bool]) -> np.ndarray:
+    """Return `images` (b, S, S, 3) transformed to one of `versions`."""
     transposed, rows, columns = version
     images = images.transpose(0, 2, 1, 3) if transposed else images
     return images[:, :: -1 if rows else 1, :: -1 if columns else 1]
 
 
-def augment(images: tf.Tensor, index: tf.Tensor, kinds: Sequence[str], seed: int, epoch: tf.Tensor) -> tf.Tensor:
-    """Return `images` (b, S, S, 3), values 0..255, as float32, changed by `kinds`, in the order of `AUGMENTATIONS`.
+def augment(images: tf.Tensor, indices: tf.Tensor, kinds: Sequence[str], seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    """Return `images` (b, S, S, 3), values 0..255, as float32, augmented by `kinds` in the order of `AUGMENTATIONS`.
 
-    `index` int64 (b,) is each image's place in its split. uint8 images are flipped and turned fastest.
+    `indices` int64 (b,) are the images' positions in their split. Flips and turns are fastest on uint8 images.
     """
     if not kinds:
         return as_floats(images)
 
-    def change(image: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
-        image = _symmetric(image, draw_version(place, kinds, seed, epoch), kinds)
+    def augment_one(image: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+        image = _symmetric(image, draw_version(index, kinds, seed, epoch), kinds)
         for number, kind in enumerate(AUGMENTATIONS):
             if kind in _CHANGES and kind in kinds:
-                image = _CHANGES[kind](image, _uniform(place, seed, number, epoch))
+                image = _CHANGES[kind](image, _uniform(index, seed, number, epoch))
         return tf.cast(image, tf.float32)
 
     signature = tf.TensorSpec(images.shape[1:], tf.float32)
-    return tf.map_fn(lambda pair: change(*pair), (images, index), fn_output_signature=signature)
+    return tf.map_fn(lambda pair: augment_one(*pair), (images, indices), fn_output_signature=signature)
 
 
 def as_floats(images: tf.Tensor) -> tf.Tensor:
-    """Return uint8 images as float32, and activations in the number format they have: the next layer's."""
+    """Return uint8 images as float32; activations keep the number format of the next layer."""
     return tf.cast(images, tf.float32) if images.dtype.is_integer else images
 
 
-def _uniform(place: tf.Tensor, seed: int, number: int, epoch: tf.Tensor) -> tf.Tensor:
-    """Three numbers in [0, 1) for one image and one kind of change."""
+def _uniform(index: tf.Tensor, seed: int, number: int, epoch: tf.Tensor) -> tf.Tensor:
+    """Three numbers in [0, 1) for one image and one kind of augmentation."""
     stream = tf.random.fold_in((tf.cast(seed, tf.int64), tf.cast(number, tf.int64)), epoch)
-    return tf.random.stateless_uniform((3,), tf.random.fold_in(stream, place))
+    return tf.random.stateless_uniform((3,), tf.random.fold_in(stream, index))
 
 
 def _symmetric(image: tf.Tensor, version: tf.Tensor, kinds: Sequence[str]) -> tf.Tensor:

@@ -1,7 +1,7 @@
-"""Synthetic bean leaf photographs, standing in for the TFDS `beans` images where no data set can be downloaded.
+"""Synthetic bean leaf photographs, in place of the TFDS `beans` images where no data set can be downloaded.
 
-A picture is a scene (background, leaf, light, camera) and, on the leaf, the signs of its class. Scene and signs come
-from separate random streams, so nothing but the signs tells the classes apart. Lengths are fractions of the picture's
+A picture is a scene (background, leaf, light, camera) and, on the leaf, the symptoms of its class. Scene and symptoms
+come from separate random streams, so only the symptoms distinguish the classes. Lengths are fractions of the picture's
 side until `_Pen` turns them into pixels: one seed gives one scene at every size.
 """
 
@@ -16,9 +16,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-GENERATOR_VERSION = 1  # raised by hand when the drawing changes: part of the data digest
-CLASSES = ("angular_leaf_spot", "bean_rust", "healthy")
-SMALLEST_SIZE = 32  # below it a pustule is less than a pixel
+from beans_exp.data.leaf_classes import CLASSES, SMALLEST_SIZE
 
 _OVERSAMPLING = 2
 _SOFT = 64  # pixels a side of whatever is blurred anyway: drawn small, then enlarged
@@ -33,8 +31,9 @@ _Colour = Sequence[float] | _Floats  # RGB, 0..1
 def draw_split(n: int, size: int, seed: int, split: str) -> Iterator[tuple[NDArray[np.uint8], int]]:
     """Draw one split, leaf by leaf: the image, uint8 `(size, size, 3)` in 0..255, and its label.
 
-    Every three neighbours are one image of each class in a seeded order, so class counts differ by at most one, and a
-    smaller `n` gives the first images of a larger one. Image `i` is seeded by (seed, split, i): splits share no image.
+    Each group of three consecutive images holds every class once, in a seeded order, so class counts differ by at most
+    one, and a smaller `n` gives the first images of a larger one. Image `i` is seeded by (seed, split, i): splits share
+    no image.
     Raises ValueError for a negative `n` or `seed` and for a `size` below 32.
     """
     if n < 0:
@@ -55,15 +54,15 @@ def draw_leaf(label: int, size: int, seed: tuple[int, ...]) -> NDArray[np.uint8]
         raise ValueError(f"label: one of 0..{len(CLASSES) - 1} for {', '.join(CLASSES)}, not {label}")
     if size < SMALLEST_SIZE:
         raise ValueError(f"size: at least {SMALLEST_SIZE} pixels, not {size}")
-    scene, signs, camera = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(3))
+    scene, symptoms, camera = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(3))
     canvas = size * _OVERSAMPLING
     leaf = _Leaf(scene)
     picture = _draw_background(scene, canvas)
     blade = _draw_blade(leaf, scene, canvas)
     if label == 0:
-        _draw_angular_spots(_Pen(blade), leaf, signs)
+        _draw_angular_spots(_Pen(blade), leaf, symptoms)
     elif label == 1:
-        _draw_pustules(_Pen(blade), leaf, signs)
+        _draw_pustules(_Pen(blade), leaf, symptoms)
     _draw_specks(_Pen(blade), scene)
     picture.paste(blade, mask=_cut_out(leaf, scene, canvas))
     return _expose(picture.reduce(_OVERSAMPLING), camera)
@@ -105,7 +104,7 @@ class _Leaf:
 
 
 class _Pen:
-    """Draws on an RGB image in fractions of its side and colours of 0..1, letting the ground shine through."""
+    """Draws on an RGB image in fractions of its side and colours of 0..1, with transparency."""
 
     def __init__(self, image: Image.Image) -> None:
         self._draw = ImageDraw.Draw(image, "RGBA")
@@ -134,7 +133,7 @@ def _pick(rng: Generator, hue: _Range, strength: _Range, value: _Range) -> _Floa
 
 
 def _count(rng: Generator, few: int, many: int) -> int:
-    """How many signs: early infections with few of them are as common as late ones with many."""
+    """A number of symptoms: early infections with few of them are as common as late ones with many."""
     return int(np.exp(rng.uniform(np.log(few), np.log(many))))
 
 
@@ -235,14 +234,14 @@ def _draw_pustules(pen: _Pen, leaf: _Leaf, rng: Generator) -> None:
 
 
 def _draw_specks(pen: _Pen, rng: Generator) -> None:
-    """Dust and crumbs of soil, on leaves of every class: a dark dot alone is no sign."""
+    """Dust and crumbs of soil, on leaves of every class: a dark dot alone is no symptom."""
     for _ in range(rng.integers(0, 14)):
         crumb = _pick(rng, (20, 60), (0.0, 0.4), (0.1, 0.8))
         pen.polygon(_blob(rng, rng.random(2), rng.uniform(0.004, 0.014)), crumb, 0.8)
 
 
 def _cut_out(leaf: _Leaf, rng: Generator, canvas: int) -> Image.Image:
-    """Mask of the leaf, without the holes that insects ate."""
+    """Mask of the leaf, with holes eaten by insects."""
     mask = Image.new("L", (canvas, canvas))
     draw = ImageDraw.Draw(mask)
     draw.polygon((leaf.outline() * canvas).ravel().tolist(), fill=255)
@@ -253,7 +252,7 @@ def _cut_out(leaf: _Leaf, rng: Generator, canvas: int) -> Image.Image:
 
 
 def _expose(picture: Image.Image, rng: Generator) -> NDArray[np.uint8]:
-    """Photograph the scene: shadow, side light, gloss, colour of the light, contrast, lens blur and sensor noise."""
+    """Photograph the scene: shadow, side light, gloss, light colour, contrast, lens blur and sensor noise."""
     size = picture.width
     sharp = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.006) * size))
     pixels = np.asarray(sharp, np.float32) / np.float32(255)
@@ -271,7 +270,7 @@ def _expose(picture: Image.Image, rng: Generator) -> NDArray[np.uint8]:
 
 
 def _soft_blobs(rng: Generator, count: int, radius: float, side: int) -> _Plane:
-    """Blurred blobs on nothing, 0..1, (side, side)."""
+    """Blurred blobs on black, 0..1, (side, side)."""
     plane = Image.new("L", (_SOFT, _SOFT))
     for _ in range(count):
         blob = _blob(rng, rng.random(2), rng.uniform(0.4, 1) * radius)

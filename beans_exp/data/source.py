@@ -1,33 +1,35 @@
-"""Where images come from, told without TensorFlow: name, version, content digest, classes and a way to read them."""
+"""Where images come from: name, version, content digest, classes and a function that reads them."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from beans_exp.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set before it is resized: what it is, and how to read a split of it."""
+    """A data set before its images are resized."""
 
     name: str
     version: str
     digest: str
-    """Hash of the content: equal digests are equal images and labels, wherever they lie."""
+    """Hash of the content: equal digests mean equal images and labels, wherever they are stored."""
     classes: tuple[str, ...]
-    read: Callable[[str], Iterator[tuple[np.ndarray, int]]]
-    """`read(split)` yields (image, label): uint8 of any size, RGB, and the index into `classes`.
+    read: "Callable[[str], Iterator[tuple[np.ndarray, int]]]"
+    """`read(split)` yields (image, label): uint8 RGB of any size, and the index into `classes`.
 
-    It raises DataError, and no other error, for what cannot be read.
+    Its only error is DataError, for images that cannot be read.
     """
     counts: dict[str, int] = field(default_factory=dict)
-    """How many images each split holds, where that is known before they are read."""
+    """Number of images in each split, where it is known before they are read."""
 
 
 def files_digest(root: Path, files: Iterable[Path]) -> str:
@@ -46,6 +48,6 @@ def files_digest(root: Path, files: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
-def text_digest(parts: Sequence[object]) -> str:
-    """Return the hash of `parts`, for data that is made from them alone."""
-    return hashlib.sha256(repr(tuple(parts)).encode()).hexdigest()
+def text_digest(values: Sequence[object]) -> str:
+    """Return the hash of `values`, for data that follow from them alone."""
+    return hashlib.sha256(repr(tuple(values)).encode()).hexdigest()

@@ -1,35 +1,36 @@
-"""TFDS `beans`, from a prepared copy or by TFDS's own download; the one module that says `tfds`."""
+"""TFDS `beans`, read from a prepared copy or downloaded by TFDS; the only module that imports TFDS."""
 
 import json
 import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-
-import numpy as np
-from filelock import FileLock
+from typing import TYPE_CHECKING
 
 from beans_exp.data.source import SPLITS, Source, files_digest
 from beans_exp.errors import DataError
 from beans_exp.files import user_path
 from beans_exp.network import why_unreachable
 
+if TYPE_CHECKING:
+    import numpy as np
+
 VERSION = "0.1.0"
 HOST = "storage.googleapis.com"
-"""Where TFDS downloads `beans` from."""
-WAYS_OUT = (
-    "Ways out: data=synthetic needs no download; or set TFDS_DATA_DIR (or data.data_dir) to a folder that holds "
-    f"beans/{VERSION}, prepared by TFDS on a machine with a network"
+"""The host that TFDS downloads `beans` from."""
+HINT = (
+    "Use data=synthetic, which needs no download, or set TFDS_DATA_DIR (or data.data_dir) to a folder that holds "
+    f"beans/{VERSION}, prepared by TFDS on a machine with network access"
 )
 
 Shards = dict[Path, int]
-"""The record files of a split, in order, and how many images each holds."""
+"""The record files of a split, in order, with the number of images in each."""
 
 
 def beans_source(data_dir: str | None) -> Source:
-    """Find the prepared `beans`, downloading it first where there is none.
+    """Describe the prepared copy of `beans`, downloading it first if none exists.
 
-    Raises DataError for a copy with missing files and, within seconds, where there is neither a copy nor a network.
+    Raises DataError for a copy with missing files and, within seconds, if neither a copy nor the network is available.
     """
     root = _tfds_root(data_dir)
     folder = root / "beans" / VERSION
@@ -47,7 +48,7 @@ def _tfds_root(data_dir: str | None) -> Path:
 
 
 def _shards(folder: Path) -> dict[str, Shards]:
-    """What dataset_info.json promises of each split."""
+    """The record files that dataset_info.json lists for each split."""
     info = folder / "dataset_info.json"
     try:
         lengths = {split["name"]: split["shardLengths"] for split in json.loads(info.read_text())["splits"]}
@@ -58,8 +59,8 @@ def _shards(folder: Path) -> dict[str, Shards]:
 
 def _record_files(folder: Path, split: str, lengths: list[int]) -> Shards:
     files = {
-        folder / f"beans-{split}.tfrecord-{place:05d}-of-{len(lengths):05d}": length
-        for place, length in enumerate(lengths)
+        folder / f"beans-{split}.tfrecord-{number:05d}-of-{len(lengths):05d}": length
+        for number, length in enumerate(lengths)
     }
     for file in files:
         if not file.is_file():
@@ -76,54 +77,55 @@ def _classes(folder: Path) -> tuple[str, ...]:
 
 
 def _prepare_again(folder: Path) -> str:
-    return f"Remove {folder} and let TFDS prepare it again, or copy it again from where it is whole"
+    return f"Remove {folder} and let TFDS prepare it again, or copy it again from an intact copy"
 
 
 def _require_network(folder: Path) -> None:
     if cause := why_unreachable(HOST):
-        raise DataError(f"no prepared beans in {folder}, and {HOST} is not reached ({cause}). {WAYS_OUT}")
+        raise DataError(f"no prepared beans in {folder}, and {HOST} is unreachable ({cause}). {HINT}")
 
 
 def _download(root: Path) -> None:
     import tensorflow_datasets as tfds
+    from filelock import FileLock
 
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / "beans.lock"):  # two runs may start at once; the second finds the first one's copy
+        with FileLock(root / "beans.lock"):  # of two runs that start at once, the second finds the first one's copy
             tfds.builder(f"beans:{VERSION}", data_dir=root).download_and_prepare()
-    except Exception as error:  # TFDS raises many types, all of them for a download that failed
-        raise DataError(f"TFDS could not prepare beans in {root}: {_first_line(error)}. {WAYS_OUT}") from error
+    except Exception as error:  # TFDS raises many types for failed downloads
+        raise DataError(f"TFDS could not prepare beans in {root}: {_first_line(error)}. {HINT}") from error
 
 
-def _read(folder: Path, shards: dict[str, Shards], split: str) -> Iterator[tuple[np.ndarray, int]]:
+def _read(folder: Path, shards: dict[str, Shards], split: str) -> "Iterator[tuple[np.ndarray, int]]":
     import tensorflow_datasets as tfds
 
-    from beans_exp.data.batches import untuned
+    from beans_exp.data.batches import without_autotune
 
     root = folder.parent.parent
-    config = tfds.ReadConfig(try_autocache=False)  # it would hold every decoded image in memory
+    config = tfds.ReadConfig(try_autocache=False)  # it would keep every decoded image in memory
     try:
         dataset = tfds.load(
             f"beans:{VERSION}", split=split, data_dir=root, as_supervised=True, download=False, read_config=config
         )
-        for image, label in untuned(dataset).as_numpy_iterator():
+        for image, label in without_autotune(dataset).as_numpy_iterator():
             yield image, int(label)
-    except Exception as error:  # TFDS and TensorFlow raise many types, all of them for files that are damaged
+    except Exception as error:  # TFDS and TensorFlow raise many types for damaged files
         damaged = _first_damaged(shards[split]) or folder
         raise DataError(f"{damaged} cannot be read ({_first_line(error)}). {_prepare_again(folder)}") from error
 
 
 def _first_damaged(shards: Shards) -> Path | None:
-    """The first record file that cannot be read and decoded to its end, or that ends early."""
+    """The first record file that cannot be read and decoded completely, or holds too few images."""
     import tensorflow as tf
 
-    from beans_exp.data.batches import untuned
+    from beans_exp.data.batches import without_autotune
 
     content = {"image": tf.io.FixedLenFeature((), tf.string)}
     for file, length in shards.items():
         read = 0
         try:
-            for record in untuned(tf.data.TFRecordDataset(str(file))):
+            for record in without_autotune(tf.data.TFRecordDataset(str(file))):
                 tf.io.decode_image(tf.io.parse_single_example(record, content)["image"])
                 read += 1
         except tf.errors.OpError:

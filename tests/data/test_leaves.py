@@ -1,4 +1,4 @@
-"""The drawn leaves: repeatable, balanced, apart between splits, and out of a linear model's reach."""
+"""The drawn leaves: repeatable, balanced, different in every split, and too hard for a linear model."""
 
 import numpy as np
 import pytest
@@ -6,23 +6,24 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from beans_exp.data.leaves import CLASSES, draw_leaf, draw_split
+from beans_exp.data import SPLITS
+from beans_exp.data.leaf_classes import CLASSES
+from beans_exp.data.leaves import draw_leaf, draw_split
 
-SPLITS = ("train", "validation", "test")
 ANGULAR, RUST, HEALTHY = range(len(CLASSES))
 
 
 def stacked(n: int, size: int, seed: int, split: str) -> tuple[np.ndarray, np.ndarray]:
     """A drawn split as two arrays: uint8 (n, size, size, 3), int64 (n,)."""
     images, labels = np.empty((max(n, 0), size, size, 3), np.uint8), np.empty(max(n, 0), np.int64)
-    for place, (image, label) in enumerate(draw_split(n, size, seed, split)):
-        images[place], labels[place] = image, label
+    for index, (image, label) in enumerate(draw_split(n, size, seed, split)):
+        images[index], labels[index] = image, label
     return images, labels
 
 
 @pytest.mark.parametrize("label", range(len(CLASSES)), ids=CLASSES)
 @pytest.mark.parametrize("size", [32, 96, 299])
-def test_every_class_at_every_size(size: int, label: int) -> None:
+def test_every_class_is_drawn_at_every_size(size: int, label: int) -> None:
     image = draw_leaf(label, size, (1, 2))
     assert image.shape == (size, size, 3) and image.dtype == np.uint8
     assert image.std() > 10
@@ -30,7 +31,7 @@ def test_every_class_at_every_size(size: int, label: int) -> None:
     assert not np.array_equal(image, draw_leaf(label, size, (1, 3)))
 
 
-def test_one_seed_is_one_scene_and_the_label_adds_the_signs() -> None:
+def test_one_seed_is_one_scene_and_the_label_adds_the_symptoms() -> None:
     angular, rust, healthy = (draw_leaf(label, 96, (5,)).astype(int) for label in range(3))
     changed = [(np.abs(sick - healthy).max(-1) > 20).mean() for sick in (angular, rust)]
     assert all(0.005 < share < 0.4 for share in changed)
@@ -46,7 +47,7 @@ def test_a_scene_is_the_same_at_every_size() -> None:
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 30])
-def test_split_is_balanced_and_mixed(n: int) -> None:
+def test_a_split_is_balanced_and_mixed(n: int) -> None:
     images, labels = stacked(n, 32, 0, "train")
     assert images.shape == (n, 32, 32, 3) and images.dtype == np.uint8
     assert labels.shape == (n,) and labels.dtype == np.int64
@@ -56,21 +57,21 @@ def test_split_is_balanced_and_mixed(n: int) -> None:
         assert len({tuple(three) for three in labels.reshape(-1, 3).tolist()}) > 1
 
 
-def test_same_arguments_same_split_and_a_shorter_one_begins_alike() -> None:
+def test_equal_arguments_give_equal_splits_and_a_shorter_one_is_a_prefix() -> None:
     images, labels = stacked(8, 32, 3, "train")
     for n in (8, 5):
         again, same = stacked(n, 32, 3, "train")
         assert np.array_equal(again, images[:n]) and np.array_equal(same, labels[:n])
 
 
-def test_no_image_twice_in_or_between_splits_and_seeds() -> None:
+def test_no_image_is_drawn_twice() -> None:
     drawn = [stacked(24, 32, seed, split)[0] for seed in (0, 1) for split in SPLITS]
     assert len({image.tobytes() for images in drawn for image in images}) == 24 * len(drawn)
 
 
 @pytest.mark.parametrize(("one", "other"), [("train", "validation"), ("train", "test"), ("validation", "test")])
-def test_no_scene_twice_between_splits(one: str, other: str) -> None:
-    """Images that differ only in their signs would leak too: most of their pixels are the same."""
+def test_no_scene_is_shared_between_splits(one: str, other: str) -> None:
+    """Images that differ only in their symptoms would be leaks, because most of their pixels are equal."""
     pair = [stacked(3, 48, 0, split)[0].astype(int) for split in (one, other)]
     assert np.median(np.abs(pair[0] - pair[1]), axis=(1, 2, 3)).min() > 5
 
@@ -79,12 +80,12 @@ def test_no_scene_twice_between_splits(one: str, other: str) -> None:
     ("label", "size", "seed", "key"),
     [(3, 96, (0,), "label"), (-1, 96, (0,), "label"), (0, 31, (0,), "size"), (0, 96, (-1,), "non-negative")],
 )
-def test_what_cannot_be_drawn(label: int, size: int, seed: tuple[int, ...], key: str) -> None:
+def test_invalid_arguments_are_refused(label: int, size: int, seed: tuple[int, ...], key: str) -> None:
     with pytest.raises(ValueError, match=key):
         draw_leaf(label, size, seed)
 
 
-def test_fewer_than_no_images() -> None:
+def test_a_negative_number_of_images_is_refused() -> None:
     with pytest.raises(ValueError, match="n: at least 0"):
         stacked(-1, 32, 0, "train")
 
@@ -94,8 +95,8 @@ def test_a_linear_model_on_pixels_fails() -> None:
     assert _linear_accuracy(train, labels, test, truth) < 0.6
 
 
-def test_the_signs_can_be_learnt_from_local_colour() -> None:
-    """The other side of the test above: pixels judged one by one tell the classes, so a CNN has something to find."""
+def test_the_symptoms_can_be_learnt_from_local_colour() -> None:
+    """In contrast to the test above, features of single pixels distinguish the classes, so a CNN can learn them."""
     (train, labels), (test, truth) = (_shares(stacked(n, 64, 0, s)) for n, s in ((120, "train"), (60, "test")))
     assert _linear_accuracy(train, labels, test, truth) > 0.7
 
@@ -104,7 +105,7 @@ def _linear_accuracy(train: np.ndarray, labels: np.ndarray, test: np.ndarray, tr
     scaler = StandardScaler().fit(train)
     with threadpool_limits(1):  # on a busy machine BLAS threads wait for each other: 5 s instead of 0.2 s
         model = LogisticRegression(C=0.01, tol=0.01, max_iter=500).fit(scaler.transform(train), labels)
-    assert model.score(scaler.transform(train), labels) > 0.7  # it did learn
+    assert model.score(scaler.transform(train), labels) > 0.7  # it has learnt the training images
     return float(model.score(scaler.transform(test), truth))
 
 
@@ -114,7 +115,7 @@ def _pixels(split: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarra
 
 
 def _shares(split: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """How much of each image is strongly orange, is brown, and borders on another brightness: (n, 3)."""
+    """The fractions of each image that are strongly orange, brown, and edges of brightness: (n, 3)."""
     images, labels = split
     red, green, blue = np.moveaxis(images.astype(float), -1, 0)
     orange = (red > 1.25 * green) & (green > blue) & (red > 2 * blue)

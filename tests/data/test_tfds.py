@@ -1,4 +1,4 @@
-"""`data=beans`: a tiny copy in TFDS's own layout, read by TFDS; no network, damage, and the real one where it lies."""
+"""`data=beans`: a tiny copy in the layout of TFDS, downloads, damaged copies, and the real data set if available."""
 
 import io
 import json
@@ -21,21 +21,22 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from beans_exp import network
-from beans_exp.data import SPLITS, Data, load, source
+from beans_exp.data import SPLITS, Data, source
 from beans_exp.data import tfds as beans
-from beans_exp.data.batches import untuned
+from beans_exp.data.batches import without_autotune
 from beans_exp.data.images import resize
 from beans_exp.errors import DataError
 from beans_exp.schema import Config, DataConfig
+from tests.data.builders import load_all, prepared_folders, truncate
 
 CLASSES = ("angular_leaf_spot", "bean_rust", "healthy")
 SHARDS = {"train": 2, "validation": 1, "test": 1}
 LABELS = [1, 0, 2]
-"""Of the three images in each record file."""
+"""The labels of the three images in each record file."""
 
 
 def jpeg(label: int) -> bytes:
-    """A 500x500 picture of one colour, grey as bright as the label tells."""
+    """A 500x500 image of one colour, a grey whose brightness is the label."""
     stream = io.BytesIO()
     Image.new("RGB", (500, 500), (100 * label,) * 3).save(stream, "JPEG")
     return stream.getvalue()
@@ -55,16 +56,16 @@ def write_records(file: Path, records: list[bytes]) -> None:
             writer.write(content)
 
 
-def shard(folder: Path, split: str, place: int = 0) -> Path:
-    return folder / f"beans-{split}.tfrecord-{place:05d}-of-{SHARDS[split]:05d}"
+def shard(folder: Path, split: str, number: int = 0) -> Path:
+    return folder / f"beans-{split}.tfrecord-{number:05d}-of-{SHARDS[split]:05d}"
 
 
 def write_copy(folder: Path) -> None:
-    """Write what TFDS's builder leaves: three images, one a class, in each record file."""
+    """Write a copy as the builder of TFDS does: three images, one of each class, in each record file."""
     folder.mkdir(parents=True)
     for split, shards in SHARDS.items():
-        for place in range(shards):
-            write_records(shard(folder, split, place), [record(jpeg(label), label) for label in LABELS])
+        for number in range(shards):
+            write_records(shard(folder, split, number), [record(jpeg(label), label) for label in LABELS])
     splits = [
         {
             "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
@@ -83,20 +84,20 @@ def write_copy(folder: Path) -> None:
         "image": {"image": image, "pythonClassName": f"{module}.image_feature.Image"},
         "label": {"classLabel": {"numClasses": "3"}, "pythonClassName": f"{module}.class_label_feature.ClassLabel"},
     }
-    whole = {"featuresDict": {"features": features}, "pythonClassName": f"{module}.features_dict.FeaturesDict"}
-    (folder / "features.json").write_text(json.dumps(whole))
+    dictionary = {"featuresDict": {"features": features}, "pythonClassName": f"{module}.features_dict.FeaturesDict"}
+    (folder / "features.json").write_text(json.dumps(dictionary))
     (folder / "label.labels.txt").write_text("\n".join(CLASSES))
 
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every connection is refused, and no folder of TFDS's is set."""
+    """Refuse every connection, and unset the folder of TFDS."""
 
     def refused(*words: Any, **keys: Any) -> socket.socket:
         raise ConnectionRefusedError(111, "Connection refused")
 
     monkeypatch.setattr(socket, "create_connection", refused)
-    monkeypatch.setattr("urllib.request._opener", None)  # it would remember the proxies of an earlier test
+    monkeypatch.setattr("urllib.request._opener", None)  # it caches the proxies of an earlier test
     for name in ("TFDS_DATA_DIR", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
 
@@ -113,19 +114,13 @@ def config(**keys: Any) -> Config:
     return Config(data=DataConfig(name="beans", **{"image_size": 8, **keys}))
 
 
-def load_all(configuration: Config) -> Data:
-    return load(configuration, source(configuration.data))
-
-
-def prepared_folders(tmp_path: Path) -> list[str]:
-    return [path.name for path in (tmp_path / "cache").glob("beans_exp/data/*") if path.suffix != ".lock"]
-
-
 # ---- a prepared copy
 
 
 @pytest.mark.parametrize("how", ["TFDS_DATA_DIR", "data.data_dir", "home"])
-def test_prepared_copy_is_found_and_read(copy: Path, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prepared_copy_is_found_and_read(
+    copy: Path, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = copy.parent.parent
     if how == "home":
         monkeypatch.setenv("HOME", str(tmp_path))
@@ -141,7 +136,7 @@ def test_prepared_copy_is_found_and_read(copy: Path, tmp_path: Path, how: str, m
         assert np.abs(split.images.mean((1, 2, 3)) - 100 * split.labels).max() < 2
 
 
-def test_digest_follows_the_records_alone(copy: Path, tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_records_alone(copy: Path, tmp_path: Path) -> None:
     digest = source(config(data_dir=str(copy.parent.parent)).data).digest
     moved = tmp_path / "moved" / "beans" / "0.1.0"
     shutil.copytree(copy, moved)
@@ -151,10 +146,10 @@ def test_digest_follows_the_records_alone(copy: Path, tmp_path: Path) -> None:
     assert source(config(data_dir=str(tmp_path / "moved")).data).digest != digest
 
 
-# ---- neither copy nor network
+# ---- neither a copy nor a network
 
 
-def test_without_copy_and_network_the_ways_out_are_named(tmp_path: Path) -> None:
+def test_without_copy_and_network_the_error_names_the_alternatives(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(DataError, match="Connection refused") as caught:
         source(config(data_dir=str(tmp_path / "empty")).data)
@@ -164,7 +159,7 @@ def test_without_copy_and_network_the_ways_out_are_named(tmp_path: Path) -> None
     assert not (tmp_path / "empty").exists()
 
 
-def test_a_name_that_is_looked_up_forever_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_name_resolution_is_abandoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert network.SECONDS <= 5
     monkeypatch.setattr(network, "SECONDS", 0.2)
     done = threading.Event()
@@ -181,21 +176,21 @@ def test_a_name_that_is_looked_up_forever_is_not_waited_for(tmp_path: Path, monk
     done.set()
 
 
-def test_the_network_is_asked_through_the_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, int]] = []
+def test_the_network_is_checked_through_the_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses: list[tuple[str, int]] = []
 
     def refused(address: tuple[str, int], *words: Any, **keys: Any) -> socket.socket:
-        asked.append(address)
+        addresses.append(address)
         raise ConnectionRefusedError(111, "Connection refused")
 
     monkeypatch.setattr(socket, "create_connection", refused)
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.invalid:3128")
     with pytest.raises(DataError):
         source(config(data_dir=str(tmp_path)).data)
-    assert asked == [("proxy.invalid", 3128)]
+    assert addresses == [("proxy.invalid", 3128)]
 
 
-# ---- TFDS's own preparation, its downloads replaced by files
+# ---- preparation by TFDS, with files in place of downloads
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, error: Exception | None = None) -> None:
@@ -206,24 +201,24 @@ def answer(monkeypatch: pytest.MonkeyPatch, error: Exception | None = None) -> N
             raise error
         return io.BytesIO()
 
-    monkeypatch.setattr(network, "urlopen", open_url)
+    monkeypatch.setattr("urllib.request.urlopen", open_url)
 
 
 @pytest.fixture
 def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Archives like the original ones in place of downloads; hears of each address."""
-    asked: list[str] = []
+    """Replace downloads by archives like the original ones; return the addresses that are downloaded."""
+    requested: list[str] = []
     for split in SPLITS:
         with zipfile.ZipFile(tmp_path / f"{split}.zip", "w") as archive:
             for label, name in enumerate(CLASSES):
                 archive.writestr(f"{split}/{name}/{split}.{label}.jpg", jpeg(label))
 
     def download(manager: Any, addresses: list[str]) -> list[Path]:
-        asked.extend(addresses)
+        requested.extend(addresses)
         return [tmp_path / f"{split}.zip" for split in SPLITS]
 
     monkeypatch.setattr(tfds.download.DownloadManager, "download", download)
-    return asked
+    return requested
 
 
 def bad_request() -> HTTPError:
@@ -234,7 +229,7 @@ UNTRUSTED = URLError(ssl.SSLCertVerificationError("self-signed certificate"))
 
 
 @pytest.mark.parametrize("error", [None, bad_request(), UNTRUSTED], ids=["200", "400", "certificate"])
-def test_beans_are_downloaded_by_tfds_where_there_is_no_copy(
+def test_beans_are_downloaded_by_tfds_without_a_copy(
     downloads: list[str], tmp_path: Path, error: Exception | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer(monkeypatch, error)
@@ -267,12 +262,12 @@ def test_two_runs_that_start_at_once_download_once(
     assert len(downloads) == 3
 
 
-def test_a_download_that_fails_names_the_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*words: Any) -> None:
+def test_a_failed_download_names_the_alternatives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*words: Any) -> None:
         raise ConnectionError("the line is cut\nand more")
 
     answer(monkeypatch)
-    monkeypatch.setattr(tfds.download.DownloadManager, "download", broken)
+    monkeypatch.setattr(tfds.download.DownloadManager, "download", failing)
     with pytest.raises(DataError, match="the line is cut") as caught:
         source(config(data_dir=str(tmp_path / "new")).data)
     for words in (str(tmp_path / "new"), "data=synthetic", "TFDS_DATA_DIR"):
@@ -281,11 +276,6 @@ def test_a_download_that_fails_names_the_ways_out(tmp_path: Path, monkeypatch: p
 
 
 # ---- damage
-
-
-def cut(file: Path, part: float) -> None:
-    content = file.read_bytes()
-    file.write_bytes(content[: int(part * len(content))])
 
 
 def flip_a_bit(file: Path) -> None:
@@ -307,14 +297,17 @@ def damaged_jpeg(folder: Path) -> None:
 
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "record file missing": (lambda folder: shard(folder, "train", 1).unlink(), "beans-train.tfrecord-00001-of-00002"),
-    "record file cut": (lambda folder: cut(shard(folder, "train", 1), 0.5), "beans-train.tfrecord-00001-of-00002"),
-    "record file empty": (lambda folder: cut(shard(folder, "test"), 0), "beans-test.tfrecord-00000-of-00001"),
+    "record file truncated": (
+        lambda folder: truncate(shard(folder, "train", 1), 0.5),
+        "beans-train.tfrecord-00001-of-00002",
+    ),
+    "record file empty": (lambda folder: truncate(shard(folder, "test"), 0), "beans-test.tfrecord-00000-of-00001"),
     "bit flipped": (lambda folder: flip_a_bit(shard(folder, "validation")), "beans-validation.tfrecord-00000-of-00001"),
-    "a record too few": (
+    "a record missing": (
         lambda folder: write_records(shard(folder, "train"), [record(jpeg(0), 0)]),
         "beans-train.tfrecord-00000-of-00002",
     ),
-    "jpeg cut": (damaged_jpeg, "beans-train.tfrecord-00001-of-00002"),
+    "jpeg truncated": (damaged_jpeg, "beans-train.tfrecord-00001-of-00002"),
     "not an image": (
         lambda folder: write_records(shard(folder, "test"), [record(b"hello", 0)] * 3),
         "beans-test.tfrecord-00000-of-00001",
@@ -323,14 +316,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda folder: write_records(shard(folder, "test"), [b"hello"] * 3),
         "beans-test.tfrecord-00000-of-00001",
     ),
-    "info cut": (lambda folder: cut(folder / "dataset_info.json", 0.5), "dataset_info.json"),
+    "info truncated": (lambda folder: truncate(folder / "dataset_info.json", 0.5), "dataset_info.json"),
     "info lacks a split": (drop_split, "dataset_info.json"),
     "labels missing": (lambda folder: (folder / "label.labels.txt").unlink(), "label.labels.txt"),
 }
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_damaged_copy_is_an_error_that_names_the_file(copy: Path, tmp_path: Path, kind: str) -> None:
+def test_a_damaged_copy_is_an_error_that_names_the_file(copy: Path, tmp_path: Path, kind: str) -> None:
     damage, name = DAMAGE[kind]
     damage(copy)
     with pytest.raises(DataError) as caught:
@@ -338,27 +331,27 @@ def test_damaged_copy_is_an_error_that_names_the_file(copy: Path, tmp_path: Path
     assert str(copy / name) in str(caught.value)
     assert f"Remove {copy} and let TFDS prepare it again" in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert prepared_folders(tmp_path) == []
+    assert prepared_folders() == []
 
 
-def test_a_mended_copy_is_read(copy: Path, tmp_path: Path) -> None:
-    whole = shard(copy, "test").read_bytes()
-    cut(shard(copy, "test"), 0.5)
+def test_a_repaired_copy_is_read(copy: Path, tmp_path: Path) -> None:
+    intact = shard(copy, "test").read_bytes()
+    truncate(shard(copy, "test"), 0.5)
     with pytest.raises(DataError):
         load_all(config(data_dir=str(copy.parent.parent)))
-    shard(copy, "test").write_bytes(whole)
+    shard(copy, "test").write_bytes(intact)
     assert len(load_all(config(data_dir=str(copy.parent.parent))).test) == 3
-    assert len(prepared_folders(tmp_path)) == 1
+    assert len(prepared_folders()) == 1
 
 
 def test_a_class_missing_from_a_split_is_named(copy: Path, tmp_path: Path) -> None:
     write_records(shard(copy, "validation"), [record(jpeg(label), label) for label in (0, 0, 2)])
     with pytest.raises(DataError, match="beans: the validation split has no image of class bean_rust"):
         load_all(config(data_dir=str(copy.parent.parent)))
-    assert prepared_folders(tmp_path) == []
+    assert prepared_folders() == []
 
 
-# ---- the real one
+# ---- the real data set
 
 REAL = Path(os.environ.get("TFDS_DATA_DIR") or "tensorflow_datasets").resolve()  # before a test changes the folder
 
@@ -378,13 +371,13 @@ class TestRealBeans:
         assert found == [[345, 348, 341], [44, 45, 44], [43, 43, 42]]
         assert real.train.images.shape == (1034, 64, 64, 3)
 
-    def test_images_are_those_of_tfds(self, real: Data) -> None:
+    def test_the_images_equal_those_of_tfds(self, real: Data) -> None:
         dataset = tfds.load("beans", split="validation", data_dir=REAL, as_supervised=True, download=False)
-        for place, (image, label) in enumerate(untuned(dataset.take(3))):
-            assert label == real.validation.labels[place]
-            assert np.array_equal(resize(image.numpy(), 64), real.validation.images[place])
+        for index, (image, label) in enumerate(without_autotune(dataset.take(3))):
+            assert label == real.validation.labels[index]
+            assert np.array_equal(resize(image.numpy(), 64), real.validation.images[index])
 
-    def test_second_loading_does_not_read(self, real: Data) -> None:
+    def test_loading_again_reads_no_images(self, real: Data) -> None:
         cached = Path(real.train.images.filename).parents[2]  # type: ignore[attr-defined]
         started = time.monotonic()
         load_all(config(data_dir=str(REAL), image_size=64, cache_dir=str(cached)))

@@ -1,0 +1,130 @@
+"""Files that are complete or absent, and targets that are made once."""
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from beans_exp.files import make_once, remove, user_path, write_whole
+
+FILE = Path("file.txt")
+
+
+def _names() -> list[str]:
+    return sorted(path.name for path in Path().iterdir() if path.suffix != ".lock")
+
+
+@pytest.mark.parametrize("content", ["é", "é".encode(), lambda stream: stream.write("é".encode())])
+def test_a_file_is_replaced(content: object) -> None:
+    FILE.write_text("old")
+    write_whole(FILE, content)  # type: ignore[arg-type]
+    assert FILE.read_bytes() == "é".encode()
+    assert _names() == ["file.txt"]
+
+
+def test_the_old_file_stays_if_writing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(stream: BinaryIO) -> None:
+        stream.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    FILE.write_text("old")
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(FILE, fail)
+    assert FILE.read_text() == "old"
+    assert _names() == ["file.txt"]
+
+
+def test_content_is_on_disk_before_it_has_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[str, bool]] = []
+
+    def record(descriptor: int) -> None:
+        synced.append((os.readlink(f"/proc/self/fd/{descriptor}"), FILE.exists()))
+
+    monkeypatch.setattr(os, "fsync", record)
+    write_whole(FILE, "new")
+    assert [(Path(name).name, named) for name, named in synced] == [
+        ("file.txt.unfinished", False),
+        (Path.cwd().name, True),
+    ]
+
+
+def _make(path: Path) -> None:
+    path.mkdir()
+    (path / "inner").mkdir()
+    (path / "inner" / "file").write_text("content")
+
+
+def test_a_target_is_made_once() -> None:
+    assert make_once(Path("deep/target"), _make)
+    assert not make_once(Path("deep/target"), lambda path: pytest.fail("made twice"))
+    assert (Path("deep/target") / "inner" / "file").read_text() == "content"
+    assert make_once(FILE, lambda path: path.write_text("x") and None)
+    assert FILE.read_text() == "x"
+
+
+def test_everything_in_a_target_is_on_disk_before_it_has_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[str, bool]] = []
+
+    def record(descriptor: int) -> None:
+        synced.append((Path(os.readlink(f"/proc/self/fd/{descriptor}")).name, Path("target").exists()))
+
+    monkeypatch.setattr(os, "fsync", record)
+    make_once(Path("target"), _make)
+    assert sorted(synced[:-1]) == [("file", False), ("inner", False), ("target.unfinished", False)]
+    assert synced[-1] == (Path.cwd().name, True)
+
+
+def test_a_failure_leaves_nothing_and_leftovers_are_removed() -> None:
+    def fail(path: Path) -> None:
+        _make(path)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_once(Path("target"), fail)
+    assert _names() == []
+    _make(Path("target.unfinished"))  # of a process that was killed
+    assert make_once(Path("target"), _make)
+    assert _names() == ["target"]
+
+
+def test_threads_wait_for_the_one_that_makes_a_target() -> None:
+    calls: list[int] = []
+
+    def make(path: Path) -> None:
+        calls.append(1)
+        time.sleep(0.1)
+        _make(path)
+
+    def need() -> None:
+        gate.wait()
+        make_once(Path("target"), make)
+        assert (Path("target") / "inner" / "file").exists()
+        ends.append(1)
+
+    gate, ends = threading.Barrier(3), list[int]()
+    threads = [threading.Thread(target=need) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert (len(calls), len(ends)) == (1, 3)
+
+
+def test_removing_follows_no_links(tmp_path: Path) -> None:
+    _make(Path("kept"))
+    Path("link").symlink_to(tmp_path / "kept")
+    for path in (Path("link"), Path("missing")):
+        remove(path)
+    assert _names() == ["kept"]
+    remove(Path("kept"))
+    assert _names() == []
+
+
+def test_user_paths_are_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert user_path("~/here") == tmp_path / "home" / "here"
+    assert user_path("here") == tmp_path / "here"
+    assert user_path("~nobody-of-this-name/here").name == "here"
