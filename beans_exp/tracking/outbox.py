@@ -60,7 +60,7 @@ class Outbox:
         self.closing = threading.Event()
         self.added = threading.Event()
         self.retrying = retrying
-        """Whether the last attempt to deliver failed, and the log says so."""
+        """Whether the last attempt to deliver failed, which was logged."""
         self.stopped = False
         self.thread = threading.Thread(target=self._work, daemon=True)
         self.thread.start()

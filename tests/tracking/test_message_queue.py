@@ -61,7 +61,7 @@ def test_a_direct_sink_delivers_at_once(uri: str, run_id: str) -> None:
 
 
 def _write_old_queue(uri: str, experiment: str, mark: str) -> None:
-    """A queue as written until fingerprints covered differences only: a file `letter.json` for each message."""
+    """Write a queue in the format of earlier versions, which called the file of a message `letter.json`."""
     queue = FOLDER / "outbox" / "2e42a02c"
     tags = {
         "mlflow.user": "root",
