@@ -1,1 +1,1 @@
-"""The report: finished runs side by side with the reported figures, and what the difference between them can mean."""
+"""The report: finished runs beside the printed figures of studies, and what their differences can show."""

@@ -1,36 +1,40 @@
-"""`python -m beans_exp.report`: finished runs side by side, with statistics and pictures, as one page."""
+"""`python -m beans_exp.report`: finished runs side by side, with statistics and figures, as one page."""
 
 import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from beans_exp.files import user_path
 from beans_exp.schema import TrackingConfig
 from beans_exp.startup.console import add_experiment, errors_as_messages
 from beans_exp.startup.imports import no_collections, quiet_libraries
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Write the report that the command line asks for; a problem is one message and exit status 1."""
-    wanted = _parser().parse_args(words)
+    """Write the report that the command line `words` describe; an error is one line and exit status 1."""
+    options = _parser().parse_args(words)
     quiet_libraries()
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one for each file of each run
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # there would be one per file of each run
     with errors_as_messages():
-        _report(wanted)
+        _report(options)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "python -m beans_exp.report", description="Finished runs side by side: tables, statistics, pictures, one page."
+        "python -m beans_exp.report", description="Finished runs side by side: tables, statistics, figures, one page."
     )
     add_experiment(parser)
-    parser.add_argument("--sweep", help="one sweep: its parent run's id, or its own (eight signs are enough)")
+    parser.add_argument("--sweep", help="one sweep: the id of its parent run, or its own (eight characters suffice)")
     parser.add_argument("--filter", default="", help="an MLflow filter, such as \"params.`model.name` = 'lenet'\"")
-    parser.add_argument("--baseline", help="what all are compared with: a configuration, a study row, a run's id")
-    parser.add_argument("--threshold", type=_share, default=0.75, help="validation accuracy to converge to (0.75)")
-    parser.add_argument("--data-dir", help="where the test images are, for data=folder and data=beans")
+    parser.add_argument("--baseline", help="compare all with this configuration, study row or run id")
+    parser.add_argument(
+        "--config-dir", type=user_path, metavar="DIR", help="a folder with studies of your own: report/, study/"
+    )
+    parser.add_argument("--threshold", type=_share, default=0.75, help="validation accuracy to reach (0.75)")
+    parser.add_argument("--data-dir", help="the folder of the test images, for data=folder and data=beans")
     parser.add_argument("--no-images", action="store_true", help="leave out test images and Grad-CAM")
-    parser.add_argument("--out", type=Path, default=Path("report"), help="folder to write to (report)")
+    parser.add_argument("--out", type=Path, default=Path("report"), help="the folder to write to (report)")
     return parser
 
 
@@ -43,16 +47,17 @@ def _share(text: str) -> float:
 
 def _report(words: argparse.Namespace) -> None:
     with no_collections():
-        from beans_exp.report.build import ReportOptions, build_report, write_report
+        from beans_exp.report.build import build_report, write_report
+        from beans_exp.report.findings import ReportOptions
         from beans_exp.tracking.reader import open_reader
         from beans_exp.tracking.store import store_uri
 
     reader = open_reader(store_uri(TrackingConfig(uri=words.tracking_uri)), words.experiment)
     sweep = reader.sweep(words.sweep) if words.sweep else None
-    report = build_report(
-        reader,
-        ReportOptions(words.filter, sweep, words.baseline, words.threshold, words.data_dir, not words.no_images),
+    options = ReportOptions(
+        words.filter, sweep, words.baseline, words.threshold, words.data_dir, not words.no_images, words.config_dir
     )
+    report = build_report(reader, options)
     files = write_report(report, words.out)
     for title, lines in report.summary:
         print(f"{title}\n" + "\n".join(f"  {line}" for line in lines))

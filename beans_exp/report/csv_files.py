@@ -1,41 +1,32 @@
 """The report's figures as CSV: runs, configurations and comparisons, every number in full."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from beans_exp.report.convergence import area, convergence, reached
-from beans_exp.report.groups import METRICS, FinishedRun, Group
+from beans_exp.files import csv_text
+from beans_exp.report.entries import Entry, Table
+from beans_exp.report.runs.convergence import Scale, area, convergence, reached
+from beans_exp.report.runs.groups import METRICS, FinishedRun, Group
 from beans_exp.report.statistics import wilson
-from beans_exp.report.study_rows import Row
-from beans_exp.report.tables import Table
-from beans_exp.report.views import Scale
 
 
-def csv_files(
-    groups: Sequence[Group], tables: Sequence[Table], rows: Mapping[str, Row], scale: Scale
-) -> dict[str, str]:
+def csv_files(groups: Sequence[Group], tables: Sequence[Table], scale: Scale) -> dict[str, str]:
     """Return the text of each file by its name."""
     return {
         "runs.csv": _text(_runs(groups, scale)),
-        "configurations.csv": _text(_configurations(groups, rows, scale)),
+        "configurations.csv": _text(_configurations(groups, scale)),
         "comparisons.csv": _text(_comparisons(tables)),
     }
 
 
 def _text(lines: Iterable[Mapping[str, Any]]) -> str:
-    """The `lines` under the names of all their columns; what is not known stays empty."""
+    """Return `lines` as CSV with the columns of all of them; unknown values stay empty."""
     found = list(lines)
     names = list(dict.fromkeys(name for line in found for name in line))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _plain(value) for name, value in line.items()} for line in found)
-    return text.getvalue()
+    return csv_text(names, ([_plain(line.get(name, "")) for name in names] for line in found))
 
 
 def _plain(value: Any) -> Any:
@@ -64,9 +55,9 @@ def _run(run: FinishedRun, scale: Scale) -> dict[str, Any]:
     return line
 
 
-def _configurations(groups: Sequence[Group], rows: Mapping[str, Row], scale: Scale) -> Iterator[dict[str, Any]]:
+def _configurations(groups: Sequence[Group], scale: Scale) -> Iterator[dict[str, Any]]:
     for group in groups:
-        reported = rows[group.row].reported if group.row else {}
+        reported = group.matches[0].row.reported if group.matches else {}
         line: dict[str, Any] = {
             "configuration": group.title,
             "row": group.row or "",
@@ -125,30 +116,32 @@ def _speed(group: Group, scale: Scale) -> dict[str, Any]:
 
 def _comparisons(tables: Sequence[Table]) -> Iterator[dict[str, Any]]:
     for table in tables:
-        for entry in table.entries:
-            if entry.baseline is None:
-                continue
-            line = {"table": table.key, "configuration": entry.title, "baseline": entry.baseline.title}
-            found = entry.comparison
-            if found is None:
-                yield line | {"verdict": f"not compared: {entry.why_not}"}
-                continue
-            yield line | {
-                "difference": found.difference,
-                "low": found.low,
-                "high": found.high,
-                "interval": "95 % bootstrap over test images and seeds",
-                "p": found.p,
-                "p_holm": found.p_holm,
-                "verdict": found.verdict,
-                "images": found.images,
-                "seeds": found.seeds[0],
-                "seeds_baseline": found.seeds[1],
-                "paired_seeds": found.paired_seeds,
-                "images_needed": found.needs.images or "",
-                "seeds_needed": found.needs.seeds or "",
-                "tellable": found.needs.tellable,
-                "mcnemar": " ".join(
-                    f"seed{test.seed}:{test.only_group}:{test.only_baseline}:p={test.p:.4g}" for test in found.mcnemar
-                ),
-            }
+        for entry in table.compared:
+            assert entry.baseline
+            names = {"table": table.key, "configuration": entry.title, "baseline": entry.baseline.title}
+            yield names | _comparison(entry)
+
+
+def _comparison(entry: Entry) -> dict[str, Any]:
+    found = entry.comparison
+    if found is None:
+        return {"verdict": f"not compared: {entry.why_not}"}
+    return {
+        "difference": found.difference,
+        "low": found.low,
+        "high": found.high,
+        "interval": "95 % bootstrap over test images and seeds",
+        "p": found.p,
+        "p_holm": found.p_holm,
+        "verdict": found.verdict,
+        "images": found.images,
+        "seeds": found.seeds[0],
+        "seeds_baseline": found.seeds[1],
+        "paired_seeds": found.paired_seeds,
+        "images_needed": found.needs.images or "",
+        "seeds_needed": found.needs.seeds or "",
+        "tellable": found.needs.detectable,
+        "mcnemar": " ".join(
+            f"seed{test.seed}:{test.only_group}:{test.only_baseline}:p={test.p:.4g}" for test in found.mcnemar
+        ),
+    }

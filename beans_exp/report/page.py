@@ -1,25 +1,21 @@
-"""The report as one page and as Markdown, from templates: sections of tables and pictures, summed up in words."""
+"""The report as one page and as Markdown, from templates."""
 
 import base64
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from beans_exp.report.cells import points
-from beans_exp.report.svg import Picture
-from beans_exp.report.tables import Entry, Table
-from beans_exp.report.views import THREE, View
+from beans_exp.report.columns.classes import MACRO, THREE
+from beans_exp.report.columns.views import View
+from beans_exp.report.figures.svg import Picture
 
 LONG = 20
 """Lines of a table above which it scrolls in a window of its own."""
-MANY = 8
-"""Comparisons of a table above which the summary counts them."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: a table from its sides with its pictures, or pictures alone."""
+    """A part of the page: views of a table and figures, or figures alone."""
 
     key: str
     title: str
@@ -30,13 +26,13 @@ class Section:
 
     @property
     def is_long(self) -> bool:
-        """Whether its pictures come first: nobody reads so many lines to get to them."""
+        """Whether its figures come first, because its tables are long."""
         return any(len(view.rows) > LONG for view in self.views)
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that the page says."""
+    """The content of the page."""
 
     title: str
     facts: list[tuple[str, str]]
@@ -45,35 +41,11 @@ class Report:
     sections: list[Section]
     files: dict[str, str]
     link: str | None = None
-    """Where the runs are seen in a browser."""
-
-
-def summarise(tables: Sequence[Table]) -> list[tuple[str, list[str]]]:
-    """Return title and verdicts, in sentences, of each of `tables` that compares; LeNet against Inception first."""
-    ordered = sorted(tables, key=lambda table: not table.key.startswith("best"))
-    return [(table.title, lines) for table in ordered if (lines := _sentences(table))]
-
-
-def _sentences(table: Table) -> list[str]:
-    compared = [entry for entry in table.entries if entry.comparison and entry.baseline]
-    if len(compared) <= MANY:
-        return [_sentence(entry) for entry in compared]
-    counts = Counter(entry.verdict[0] for entry in compared)
-    told = [_sentence(entry) for entry in compared if entry.verdict[0] in ("better", "worse")][:MANY]
-    parts = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
-    return [f"{len(compared)} configurations against their baselines: {parts}.", *told]
-
-
-def _sentence(entry: Entry) -> str:
-    found, baseline = entry.comparison, entry.baseline
-    assert found and baseline
-    seeds = f"{found.seeds[0]} and {found.seeds[1]} seeds" if max(found.seeds) > 1 else "one seed each"
-    span = f"{points(found.difference)} points (95 % bootstrap {points(found.low)} to {points(found.high)}; {seeds})"
-    return f"{entry.title} against {baseline.title}: {entry.verdict[0]}, {span}."
+    """The address of the runs in a browser."""
 
 
 def render_page(report: Report) -> str:
-    """Return the report as a self-contained HTML document: it asks for nothing from elsewhere."""
+    """Return the report as a self-contained HTML document, which loads nothing from elsewhere."""
     downloads = {
         name: f"data:text/csv;base64,{base64.b64encode(text.encode()).decode()}" for name, text in report.files.items()
     }
@@ -81,7 +53,7 @@ def render_page(report: Report) -> str:
 
 
 def render_markdown(report: Report) -> str:
-    """Return the report's words and tables as Markdown."""
+    """Return the report's texts and tables as Markdown."""
     return _render("report.md.jinja", report)
 
 
@@ -101,12 +73,12 @@ def _render(template: str, report: Report, **more: Any) -> str:
 
 
 def _columns(sections: Sequence[Section]) -> list[tuple[str, str]]:
-    """Every column's heading with what it means, once."""
+    """Return every heading with its meaning, once; the classes share one line."""
     every = (heading for section in sections for view in section.views for heading in view.headings if heading[1])
     meanings: dict[str, str] = {}
     classes: list[str] = []
     for heading, meaning in every:
-        if meaning == THREE and heading != "macro mean":
+        if meaning == THREE and heading != MACRO:
             classes = list(dict.fromkeys([*classes, heading]))
         else:
             meanings.setdefault(heading, meaning)

@@ -1,4 +1,4 @@
-"""What matters in a search: the importance of its parameters, and every configuration as a line."""
+"""Figures of a search: the importance of its parameters, and every configuration as a line."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,19 @@ import yaml
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from beans_exp.report.groups import Group
-from beans_exp.report.svg import COLOURS, Picture, page_style, picture
-from beans_exp.report.tables import Table
+from beans_exp.report.entries import Table
+from beans_exp.report.figures.looks import NEUTRAL
+from beans_exp.report.figures.svg import Picture, page_style, picture
+from beans_exp.report.runs.groups import Group
 
+SCALE = ("#3d87c9", "#d97b29")
+"""From the worst to the best accuracy, both visible on white and on black."""
 FEWEST = 10
-"""Configurations below which neither picture says anything."""
+"""Configurations below which neither figure is informative."""
 
 
 def search_pictures(table: Table) -> list[Picture]:
-    """Return importance and parallel coordinates of a table's configurations; nothing where too little varies."""
+    """Return importance and parallel coordinates of a table's configurations; none if too little varies."""
     groups = [group for group in table.groups if np.isfinite(group.validation)]
     keys = varied(groups)
     if len(groups) < FEWEST or len(keys) < 2:
@@ -31,7 +34,7 @@ def varied(groups: Sequence[Group]) -> list[str]:
 
 
 def importances(groups: Sequence[Group], keys: Sequence[str]) -> dict[str, float]:
-    """Return how much of the variance of validation accuracy each of `keys` explains: Optuna's fANOVA, sums to 1."""
+    """Return the share of the variance of validation accuracy that each of `keys` explains, by Optuna's fANOVA."""
     import optuna
     from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
@@ -63,12 +66,10 @@ def _importance(table: Table, groups: Sequence[Group], keys: Sequence[str]) -> P
     with page_style():
         figure = Figure(figsize=(6.5, 1.2 + 0.35 * len(names)), layout="constrained")
         axes = figure.subplots()
-        axes.barh(names, [found[name] for name in names], color=COLOURS[0])
+        axes.barh(names, [found[name] for name in names], color=NEUTRAL)
         axes.set(xlabel="share of the variance of validation accuracy", xlim=(0, 1))
     alt = "; ".join(f"{name} {found[name]:.2f}" for name in reversed(names))
-    caption = (
-        f"fANOVA over {len(groups)} configurations: what explains the differences, within the ranges that were tried."
-    )
+    caption = f"fANOVA over {len(groups)} configurations: what explains the differences, within the ranges searched."
     return picture(f"{table.key}-importance", f"Which parameter matters: {table.title}", caption, figure, alt)
 
 
@@ -77,7 +78,7 @@ def _parallel(table: Table, groups: Sequence[Group], keys: Sequence[str]) -> Pic
     accuracy = np.array([group.validation for group in groups])
     columns.append(_axis(accuracy.tolist()))
     order = np.argsort(accuracy)
-    colours = LinearSegmentedColormap.from_list("worst to best", COLOURS[:2])  # seen on white and on black
+    colours = LinearSegmentedColormap.from_list("worst to best", SCALE)
     with page_style():
         figure = Figure(figsize=(max(6.5, 1.8 * len(columns)), 4.2), layout="constrained")
         axes = figure.subplots()
@@ -87,7 +88,7 @@ def _parallel(table: Table, groups: Sequence[Group], keys: Sequence[str]) -> Pic
                 range(len(columns)), [places[index] for places, _ in columns], color=colour, linewidth=1, alpha=0.7
             )
         for number, (_, ticks) in enumerate(columns):
-            axes.axvline(number, color="#808080", linewidth=0.8)
+            axes.axvline(number, color=NEUTRAL, linewidth=0.8)
             for place, text in ticks:
                 axes.annotate(text, (number, place), xytext=(4, 0), textcoords="offset points", fontsize=8, va="center")
         axes.set_xticks(range(len(columns)), [*keys, "validation accuracy"])
@@ -97,12 +98,14 @@ def _parallel(table: Table, groups: Sequence[Group], keys: Sequence[str]) -> Pic
     alt = (
         f"{len(groups)} configurations; the best is {best.title} with {100 * best.validation:.1f} % validation accuracy"
     )
-    caption = "A line a configuration, from blue, the worst by validation accuracy, to orange, the best."
+    caption = (
+        "A line for each configuration; its colour is the validation accuracy, from blue (worst) to orange (best)."
+    )
     return picture(f"{table.key}-parallel", f"Every configuration: {table.title}", caption, figure, alt)
 
 
 def _axis(values: Sequence[object]) -> tuple[list[float], list[tuple[float, str]]]:
-    """Where each value lies on an axis from 0 to 1, and the axis' ticks: (place, text)."""
+    """Return each value's place on an axis from 0 to 1, and the axis' ticks: (place, text)."""
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) == len(values):
         low, high = min(numbers), max(numbers)

@@ -1,4 +1,4 @@
-"""Matplotlib figures as SVG for a page: text stays text, ink takes the page's colour, light or dark."""
+"""Matplotlib figures as SVG for a page: text stays text, and ink takes the page's text colour, light or dark."""
 
 import io
 import re
@@ -12,11 +12,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 INK = "#010203"
-"""Stands for the page's text colour; nothing else may have it."""
-COLOURS = ("#3d87c9", "#d97b29", "#3f9e5f", "#c7568f", "#8b70d6", "#a8922b", "#d0514f", "#3aa5ad")
-"""Seen on white and on black."""
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
-DASHES = ("-", "--", "-.", ":")
+"""Replaced by the page's text colour; nothing else may use it."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
@@ -40,17 +36,8 @@ STYLE: dict[Any, Any] = {
 
 
 @dataclass(frozen=True)
-class Look:
-    """What tells a line from the others, in colour and without."""
-
-    colour: str
-    marker: str
-    dashes: str
-
-
-@dataclass(frozen=True)
 class Tile:
-    """A photograph with a few words; `data` is a data URI, empty where there is no image, `mark` right or wrong."""
+    """An image with a few words; `data` is a data URI, empty without an image, `mark` is right or wrong."""
 
     text: str
     alt: str
@@ -60,7 +47,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the page, an SVG or rows of tiles under `heads`; `caption` says what to see in it."""
+    """A figure of the page: an SVG, or rows of tiles under `heads`."""
 
     key: str
     title: str
@@ -70,24 +57,15 @@ class Picture:
     heads: tuple[str, ...] = ()
 
 
-def looks(count: int) -> list[Look]:
-    """Return `count` looks, told apart by colour and marker, and by dashes where colours repeat."""
-    rounds = (divmod(number, len(COLOURS)) for number in range(count))
-    return [
-        Look(COLOURS[place], MARKERS[(place + again) % len(MARKERS)], DASHES[again % len(DASHES)])
-        for again, place in rounds
-    ]
-
-
 @contextmanager
 def page_style() -> Iterator[None]:
-    """Draw for the page: no background, ink in place of black."""
+    """Draw for the page: no background, `INK` in place of black."""
     with mpl.rc_context(STYLE):
         yield
 
 
 def picture(key: str, title: str, caption: str, figure: Figure, alt: str) -> Picture:
-    """Return `figure` as an SVG that says `alt` to those who do not see it."""
+    """Return `figure` as an SVG with the text alternative `alt`."""
     text = io.StringIO()
     with mpl.rc_context({**STYLE, "svg.hashsalt": key}):
         figure.savefig(text, format="svg", metadata={"Date": None})
@@ -103,7 +81,7 @@ def picture(key: str, title: str, caption: str, figure: Figure, alt: str) -> Pic
 
 
 def _scalable(attributes: str) -> str:
-    """The attributes of `<svg>` with its size as the largest one: narrow windows shrink it."""
+    """Return the attributes of `<svg>` with its size as the maximum, so that narrow windows shrink it."""
     width = re.search(r'\bwidth="([\d.]+)pt"', attributes)
     kept = re.sub(r'\b(?:width|height)="[^"]*"\s*', "", attributes)
     return f'{kept} style="max-width:{float(width[1]) * 4 / 3:.0f}px"' if width else kept

@@ -1,4 +1,4 @@
-"""Figures as the text of a table's cells."""
+"""Numbers as the text of a table's cells."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ NOTHING = "-"
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a table: a text, and below it a smaller one; `kind` is what the page may colour."""
+    """The text of a cell, and a smaller text below it; `kind` is a class that the page may colour."""
 
     text: str
     small: str = ""
@@ -29,19 +29,20 @@ def points(value: float) -> str:
 
 
 def decimals(count: int, unit: float = 1) -> Callable[[float], str]:
-    """Return what writes a number, in units of `unit`, with `count` decimals."""
+    """Return a function that formats a number in units of `unit` with `count` decimals."""
     return lambda value: f"{value / unit:.{count}f}"
 
 
 def p_value(value: float) -> str:
-    """Return a p with two digits that count; small ones as a bound."""
+    """Return a p with two significant digits, or a bound for a small one."""
     return "< 0.001" if value < 0.001 else f"{value:.2g}"
 
 
-def mean_and_spread(values: np.ndarray, text: Callable[[float], str] = percent) -> Cell:
-    """Return the mean, and below it the standard deviation over seeds where the seeds differ."""
+def mean_and_spread(values: np.ndarray, text: Callable[[float], str] = percent, note: str = "") -> Cell:
+    """Return the mean, with the standard deviation over seeds below it if the seeds differ, and a `note`."""
     if not values.size:
         return Cell(NOTHING)
     spread = float(values.std(ddof=1)) if values.size > 1 else 0.0
     small = text(spread).removeprefix("+")
-    return Cell(text(float(values.mean())), f"sd {small}" if small != text(0.0).removeprefix("+") else "")
+    shown = f"sd {small}" if small != text(0.0).removeprefix("+") else ""
+    return Cell(text(float(values.mean())), "; ".join(word for word in (shown, note) if word))

@@ -1,27 +1,35 @@
-"""How fast a run learns: until it reaches a validation accuracy, and over all of its epochs."""
+"""How fast a run learns: epochs until a validation accuracy is reached, and the mean over all epochs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from beans_exp.report.groups import FinishedRun, Group
+from beans_exp.report.runs.groups import FinishedRun, Group
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How convergence is measured: the validation accuracy to reach, and the epochs of the report's longest run."""
+
+    threshold: float
+    horizon: int
 
 
 @dataclass(frozen=True)
 class Reached:
-    """The first epoch, from 1, whose validation accuracy is the threshold or more; inf where none is."""
+    """The first epoch, from 1, with a validation accuracy of the threshold or more; inf if there is none."""
 
     epoch: float
     seconds: float
-    """Of training up to the end of that epoch, and what the cached features cost."""
+    """Of training up to the end of that epoch, plus the computation of cached features."""
     held: bool
     """Whether the last epoch is at the threshold or above, too."""
 
 
 @dataclass(frozen=True)
 class Convergence:
-    """A group's runs together: medians, in which a run that never gets there counts as endless."""
+    """A group's runs together, as medians; a run that never reaches the threshold counts as infinite."""
 
     epochs: float
     seconds: float
@@ -29,11 +37,11 @@ class Convergence:
     held: int
     runs: int
     area: float
-    """Mean validation accuracy over the epochs up to the report's longest run, the last one held to there."""
+    """Mean validation accuracy over the epochs of the report's longest run; shorter runs hold their last value."""
 
 
 def reached(run: FinishedRun, threshold: float) -> Reached:
-    """Return when `run` first reached the validation accuracy `threshold`; a run without a curve never did."""
+    """Return when `run` first reached the validation accuracy `threshold`: never, for a run without a curve."""
     above = run.curve.validation >= threshold if run.curve else np.zeros(0, dtype=bool)
     if run.curve is None or not above.any():
         return Reached(np.inf, np.inf, held=False)
@@ -43,16 +51,16 @@ def reached(run: FinishedRun, threshold: float) -> Reached:
 
 
 def area(validation: np.ndarray, horizon: int) -> float:
-    """Return the mean over `horizon` epochs of `validation` accuracy (epochs,), its last value held: 0..1.
+    """Return the mean over `horizon` epochs of `validation` accuracy (epochs,), with its last value held: 0..1.
 
-    A run that reaches much and falls again, or stops early at little, does not look fast by it.
+    A run that peaks and falls again, or stops early at a low value, does not look fast.
     """
     held = np.pad(validation[:horizon], (0, max(0, horizon - len(validation))), mode="edge")
     return float(held.mean(dtype=np.float64))
 
 
 def convergence(group: Group, threshold: float, horizon: int) -> Convergence | None:
-    """Return how fast the runs of `group` learn; None where none has a curve."""
+    """Return how fast the runs of `group` learn; None if none has a curve."""
     runs = [run for run in group.runs if run.curve]
     if not runs:
         return None
@@ -68,10 +76,10 @@ def convergence(group: Group, threshold: float, horizon: int) -> Convergence | N
 
 
 def _median(values: Sequence[float]) -> float:
-    """The median that is one of the values, the later one of two: the mean of 3 and never says nothing."""
+    """Return the median, of two middle values the larger: a mean of 3 and infinity is meaningless."""
     return sorted(values)[len(values) // 2]
 
 
 def longest(groups: Sequence[Group]) -> int:
-    """Return the epochs of the longest finished run of `groups`; 1 where there is none."""
+    """Return the epochs of the longest finished run of `groups`; 1 if there is none."""
     return max((len(run.curve.train) for group in groups for run in group.runs if run.curve), default=1)

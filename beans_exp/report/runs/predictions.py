@@ -1,4 +1,4 @@
-"""What one run said of the test images, reduced to what the report needs of it: memory does not grow with classes."""
+"""One run's predictions, reduced to what the report needs, so that memory does not grow with the classes."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from sklearn.metrics import brier_score_loss, confusion_matrix, precision_recall
 from beans_exp.tracking.reader import Predictions
 
 BINS = 10
-"""Of equal width, for the calibration of the largest probability (Guo et al. 2017, arXiv 1706.04599)."""
+"""Bins of equal width for the calibration of the largest probability (Guo et al. 2017, arXiv 1706.04599)."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """For each of `BINS` bins of the largest probability: images, their summed confidence, those right; all (bins,)."""
+    """By bin of the largest probability: images, their summed confidence, and how many are right; all (bins,)."""
 
     images: np.ndarray
     confidence: np.ndarray
@@ -32,7 +32,7 @@ class Tested:
 
     classes: tuple[str, ...]
     labels_digest: str
-    """Equal digests are the same labels in the same order."""
+    """Equal for the same labels in the same order."""
     labels: np.ndarray
     predicted: np.ndarray
     confusion: np.ndarray
@@ -41,16 +41,16 @@ class Tested:
     by_class: dict[str, np.ndarray]
     """`precision`, `recall` and `f1`, float64 (classes,)."""
     brier: float
-    """Mean squared distance of the probabilities from the label, summed over classes: 0 best, 2 worst."""
+    """Mean squared error of the probabilities, summed over classes: 0 is best, 2 is worst."""
 
     @property
     def right(self) -> np.ndarray:
-        """Whether each image was recognised, bool (n,)."""
+        """Whether each image was classified correctly, bool (n,)."""
         return self.labels == self.predicted
 
 
 def reduce(predictions: Predictions) -> Tested:
-    """Return the figures of one run's `predictions`; those that scikit-learn has are scikit-learn's."""
+    """Return the figures of one run's `predictions`, computed by scikit-learn where it has them."""
     count = len(predictions.classes)
     numbers = range(count)
     labels, predicted = predictions.labels, predictions.predicted
@@ -70,7 +70,7 @@ def reduce(predictions: Predictions) -> Tested:
 
 
 def calibration(probabilities: np.ndarray, right: np.ndarray) -> Calibration:
-    """Return how confident predictions with `probabilities` (n, classes) were, and how often `right` (n,), by bin."""
+    """Return confidence and accuracy by bin, for `probabilities` (n, classes) and whether each is `right` (n,)."""
     confidence = probabilities.max(axis=1)
     bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
     sums = [np.bincount(bins, weights, minlength=BINS) for weights in (np.ones_like(confidence), confidence, right)]

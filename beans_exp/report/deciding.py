@@ -1,0 +1,32 @@
+"""The values that decide a run's result: runs that share them are one configuration, whatever their seeds."""
+
+import yaml
+
+from beans_exp.fingerprint import GROUPS, HASHED_DEFAULTS, UNHASHED
+from beans_exp.schema import Config
+from beans_exp.tracking import tags
+from beans_exp.tracking.params import as_text, flat_params
+from beans_exp.tracking.reader import Record
+
+DECIDING = (*GROUPS, "data")
+"""The configuration's groups that decide a result, as in the fingerprint."""
+
+
+def decides(key: str) -> bool:
+    """Whether a param decides the result; labels, memory limits and paths do not."""
+    return key.split(".")[0] in DECIDING and key not in UNHASHED
+
+
+DEFAULTS = {key: value for key, value in flat_params(Config()).items() if decides(key)}
+LOGGED_DEFAULTS = DEFAULTS | {key: as_text(value) for key, value in HASHED_DEFAULTS.items()}
+"""The value of a key that a run did not log because the key is newer than the run."""
+
+
+def deciding(record: Record) -> dict[str, str]:
+    """Return the values of `record` that decide its result, with defaults filled in, without its seed."""
+    values = LOGGED_DEFAULTS | {key: value for key, value in record.params.items() if decides(key)}
+    augmentations = sorted(yaml.safe_load(values["reg.augment"]))
+    values["reg.augment"] = yaml.safe_dump(augmentations, default_flow_style=True).strip()
+    if record.tags.get(tags.PRECISION):
+        values["trainer.precision"] = record.tags[tags.PRECISION]
+    return values

@@ -1,0 +1,1 @@
+"""Finished runs as the report sees them: read, reduced, grouped by configuration."""

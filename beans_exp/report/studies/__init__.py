@@ -1,0 +1,1 @@
+"""Studies: what was planned and printed, read from configuration files."""
