@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from beans_exp.errors import StoreError
+from beans_exp.errors import StoreError, first_line
 from beans_exp.schema.rules import broken, without_password
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def unusable_storage_as_error(url: str) -> Iterator[None]:
     try:
         yield
     except unusable as error:
-        raise StoreError(f"{KEY}: {url} cannot be used ({_first_line(error)}). Set another one") from error
+        raise StoreError(f"{KEY}: {url} cannot be used ({first_line(error)}). Set another one") from error
 
 
 @contextmanager
@@ -90,16 +90,12 @@ def lost_storage_as_error(url: str) -> Iterator[None]:
         yield
     except connection_errors(url) as error:
         way_out = "Run the same command again to resume"
-        raise StoreError(f"{KEY}: {url} stopped answering ({_first_line(error)}). {way_out}") from error
+        raise StoreError(f"{KEY}: {url} stopped answering ({first_line(error)}). {way_out}") from error
 
 
 def dashboard_address(url: str) -> str | None:
     """Return `url` in the form that `optuna-dashboard` accepts: a journal by its path; None for a proxy."""
     return None if url.startswith(GRPC) else url.removeprefix("journal:///")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
 
 
 def _host_and_port(url: str) -> tuple[str, int]:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from beans_exp.errors import ConfigError
+from beans_exp.errors import ConfigError, first_line
 from beans_exp.hpo.instantiate import instantiate
 from beans_exp.hpo.pruning import can_prune
 from beans_exp.hpo.storage import absolute_storage
@@ -58,7 +58,7 @@ def read_options(given: Mapping[str, Any]) -> SearchOptions:
             typed[key] = value
         except OmegaConfBaseException as error:
             hint = f". Choose an option with hydra/sweeper/{key}=NAME" if key in ("sampler", "pruner") else ""
-            raise ConfigError(f"hydra.sweeper.{key}={shown(value)}: {str(error).splitlines()[0]}{hint}") from error
+            raise ConfigError(f"hydra.sweeper.{key}={shown(value)}: {first_line(error)}{hint}") from error
     return cast(SearchOptions, OmegaConf.to_object(typed))
 
 

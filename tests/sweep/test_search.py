@@ -6,6 +6,7 @@ runs in `tests/sweep/test_launchers.py`.
 
 import csv
 import io
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import pytest
 from mlflow.entities import Run
 from optuna.trial import TrialState
 
-from tests.conftest import TINY, Program
+from beans_exp.tracking import tags
+from tests.conftest import TINY
 from tests.driver import Driver, Ended
 
 pytestmark = pytest.mark.xdist_group("search")
@@ -26,11 +28,11 @@ GRID += ["confirm.top=1", "confirm.seeds=1", "hydra.sweeper.n_jobs=2"]
 
 
 class Results:
-    """What a search in `folder` has left in the store."""
+    """What the search of an experiment has left in the store of `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "beans_exp") -> None:
         self.client = mlflow.MlflowClient(f"sqlite:///{folder.resolve()}/mlruns/mlflow.db")
-        experiment = self.client.get_experiment_by_name("beans_exp")
+        experiment = self.client.get_experiment_by_name(name)
         assert experiment is not None
         self.runs: list[Run] = [*self.client.search_runs([experiment.experiment_id])]
         self.parents = [run for run in self.runs if run.data.tags.get("beans.role") == "sweep"]
@@ -117,34 +119,36 @@ def test_a_plan_lists_the_space_and_writes_nothing(quick: Driver) -> None:
     ids=["time", "values"],
 )
 def test_a_search_whose_trials_are_all_pruned_fails_with_the_reason(
-    pruner: list[str], message: str, epochs: int, quick: Driver
+    pruner: list[str], message: str, epochs: int, searched: Searched, quick: Driver
 ) -> None:
     folder = Path("options/hydra/sweeper/pruner")
     folder.mkdir(parents=True)
     (folder / "threshold.yaml").write_text("_target_: optuna.pruners.ThresholdPruner\nupper: 0.0\n")
+    experiment = f"pruned-{epochs}"
     words = [*SEARCH, "trainer.epochs=50", "reg.l2=interval(0,0.1)", "hydra.sweeper.n_trials=1"]
-    ended = quick.run("--config-dir", "options", *words, *pruner)
+    words = ["--config-dir", str(Path("options").resolve()), *words, f"tracking.experiment={experiment}"]
+    ended = quick.run(*words, *pruner, folder=searched.folder)
     assert ended.returncode == 1
     assert message in ended.stdout
     assert "search failed: no trial completed" in ended.stdout
     slow = any("seconds" in word for word in pruner)
     assert ("1 pruned for their time, not their values" in ended.stdout) is slow
-    results = Results(Path())
+    results = Results(searched.folder, experiment)
     (run,) = results.children
     assert (run.data.tags["beans.status"], run.info.status) == ("pruned", "KILLED")
     assert not run.outputs.model_outputs
     steps = [point.step for point in results.client.get_metric_history(run.info.run_id, "train/loss")]
     assert steps == list(range(1, epochs + 1))
-    storage = f"sqlite:///{Path('mlruns/optuna.db').resolve()}"
-    (name,) = optuna.get_all_study_names(storage)
-    (trial,) = optuna.load_study(study_name=name, storage=storage).trials
+    study = json.loads(results.parent.data.tags[tags.STUDY])
+    (trial,) = optuna.load_study(study_name=study["name"], storage=study["storage"]).trials
     assert trial.state == TrialState.PRUNED
 
 
-def test_a_search_runs_with_any_launcher_and_several_objectives(program: Program) -> None:
+def test_a_search_runs_with_any_launcher_and_several_objectives(searched: Searched, quick: Driver) -> None:
     words = [*SEARCH, "trainer.epochs=1", "kernel=k3,k5", "hydra/launcher=basic", "hydra/sweeper/sampler=grid"]
     words += ["objective.name=[val/accuracy,model/parameters]", "objective.direction=[maximize,minimize]"]
-    ended = program(*words, "hydra.sweeper.n_trials=5")
+    words += ["tracking.experiment=several", "hydra.sweeper.n_trials=5"]
+    ended = quick.run(*words, folder=searched.folder)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "pruning is off: objective.name=[val/accuracy,model/parameters]" in ended.stdout + ended.stderr
-    assert len(Results(Path()).table("trials.csv")) == 2, "a grid ends with its last point"
+    assert len(Results(searched.folder, "several").table("trials.csv")) == 2, "a grid ends with its last point"
