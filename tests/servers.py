@@ -179,10 +179,20 @@ def compose_service(name: str, variables: dict[str, str]) -> tuple[list[str], di
     service = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"][name]
 
     def put_in(text: str) -> str:
-        return re.sub(r"\$\{(\w+):?[-?][^}]*\}", lambda found: variables.get(found[1], ""), text)
+        return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", lambda found: variables.get(found[1]) or found[2] or "", text)
 
     command = [put_in(word) for word in service["command"]]
     return command, {key: put_in(value) for key, value in service["environment"].items()}
+
+
+@contextmanager
+def server_of_this_folder(folder: Path) -> Iterator[str]:
+    """Run the program of `docker compose up` from the same file in `folder`; yield its address."""
+    command, environment = compose_service("mlflow", {"PWD": str(folder)})
+    here = {"0.0.0.0": "127.0.0.1", " --port=5000": ""}
+    words = [f"{key}={value}" for key, value in environment.items()]
+    with serving(f"{shlex.join(words)} {_replaced(shlex.join(command), here)}", folder, "/health") as address:
+        yield address
 
 
 @contextmanager
@@ -330,6 +340,7 @@ def _slurm_conf(folder: Path) -> str:
         "JobAcctGatherType": "jobacct_gather/none",
         "SelectType": "select/cons_tres",
         "SelectTypeParameters": "CR_Core",
+        "SchedulerParameters": "bf_interval=1,sched_interval=1",  # seconds; else a requeued job waits for half a minute
         "MpiDefault": "none",
         "ReturnToService": 2,
         "KillWait": 5,
