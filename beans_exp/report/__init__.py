@@ -1,1 +1,1 @@
-"""The report: finished runs beside the printed figures of studies, and what their differences can show."""
+"""The report: finished runs beside the printed figures of studies, with tests of their differences."""

@@ -1,7 +1,7 @@
 """Two configurations compared on the same test images: difference, interval and p by a bootstrap.
 
-A result varies with the test images and with the training seeds; both are resampled. A single seed cannot show
-seed-to-seed variance, and every verdict on one seed says so.
+A result varies with the test images and with the training seeds; both are resampled. One seed cannot show
+seed-to-seed variance, which every verdict on one seed points out.
 """
 
 import math
@@ -83,9 +83,9 @@ def compare(group: Results, baseline: Results, draws: int = DRAWS, seed: int = 0
     group, baseline, paired = _in_order(group, baseline)
     spread = _Spread.of(group.right, baseline.right, paired)
     difference = float(group.right.mean() - baseline.right.mean())
-    drawn = difference + _deviations(group.right, baseline.right, paired, spread, draws, seed)
-    low, high = (float(value) for value in np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
-    beyond = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
+    sampled = difference + _deviations(group.right, baseline.right, paired, spread, draws, seed)
+    low, high = (float(value) for value in np.quantile(sampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+    beyond = min(np.count_nonzero(sampled <= 0), np.count_nonzero(sampled >= 0))
     return Comparison(
         difference,
         max(-1.0, low),
@@ -115,13 +115,15 @@ def _deviations(
     random = np.random.default_rng(seed)
     images = group.shape[1]
     size = max(1, min(draws, CHUNK // images))
-    drawn = []
+    sampled = []
     for start in range(0, draws, size):
         weights = _image_weights(images, min(size, draws - start), (seed, start))
         of_group = _seed_weights(len(group), len(weights), random)
         of_baseline = of_group if paired else _seed_weights(len(baseline), len(weights), random)
-        drawn.append(((weights @ group.T) * of_group).sum(axis=1) - ((weights @ baseline.T) * of_baseline).sum(axis=1))
-    deviations = np.concatenate(drawn) - (group.mean() - baseline.mean())
+        sampled.append(
+            ((weights @ group.T) * of_group).sum(axis=1) - ((weights @ baseline.T) * of_baseline).sum(axis=1)
+        )
+    deviations = np.concatenate(sampled) - (group.mean() - baseline.mean())
     return deviations * np.sqrt(spread.freedom / random.chisquare(spread.freedom, draws))
 
 

@@ -1,4 +1,4 @@
-"""Which configurations are compared with which: unregularized twins, all pairs, the best, or a chosen baseline."""
+"""The choice of comparisons (unregularized twins, all pairs, the best, or a given baseline), and their results."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ ALL_PAIRS = 4
 
 
 def compare_freely(table: Table) -> None:
-    """Choose what the rows of a table without a planned baseline are compared with, and put its rule into words."""
+    """Choose the baselines of a table for which the study planned none, and set its rule."""
     done = [entry for entry in table.entries if entry.is_done]
     twins = {id(entry): twin for entry in done if (twin := _twin(entry, done))}
     if len(done) < 2:

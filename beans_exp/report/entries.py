@@ -18,7 +18,7 @@ class Entry:
     group: Group | None
     row: Row | None = None
     notes: list[str] = field(default_factory=list)
-    """What the runs have beside the row's values."""
+    """The runs' differences from the row's values."""
     baseline: "Entry | None" = None
     comparison: Comparison | None = None
     why_not: str = ""
@@ -26,7 +26,7 @@ class Entry:
 
     @property
     def verdict(self) -> tuple[str, str]:
-        """The comparison's verdict and its caveat; or that there is none, and why."""
+        """The comparison's verdict and its caveat, or why there is none."""
         if self.comparison:
             return verdict_in_words(self.comparison)
         return ("not compared", self.why_not) if self.why_not else ("", "")
@@ -52,7 +52,7 @@ class Table:
     entries: list[Entry]
     notes: list[str] = field(default_factory=list)
     rule: str = ""
-    """What the rows are compared with, in words, unless the study planned it."""
+    """The rule that chose the baselines, in words; empty if the study planned them."""
     pairs: list[Entry] = field(default_factory=list)
     """Comparisons of all pairs of entries, in a table without a baseline."""
     is_contrast: bool = False

@@ -109,7 +109,7 @@ def _best(contrast: Contrast, groups: Sequence[Group]) -> Iterator[Table]:
 
 
 def _best_of(family: Family, groups: Sequence[Group]) -> tuple[Group, int] | None:
-    """Return the best configuration of a family by validation accuracy, and how many there are."""
+    """Return the best configuration of a family by validation accuracy, with the family's size."""
     found = [group for group in groups if family.has(group.values) and np.isfinite(group.validation)]
     return (max(found, key=lambda group: group.validation), len(found)) if found else None
 

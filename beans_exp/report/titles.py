@@ -17,7 +17,7 @@ def assign_rows(groups: Sequence[Group], studies: Sequence[Study]) -> None:
 
 
 def _match(group: Group, study: Study, common: Mapping[str, str]) -> list[Match]:
-    """Return the group's row in `study`, if there is one, with what it has beside, unless all groups have it."""
+    """Return the group's row in `study`, if any, with its differences from the row, unless all groups share them."""
     apart = {key: value for key, value in group.values.items() if key not in common}
     row = next((row for row in study.rows.values() if row.counts(group.values)), None)
     if row is None:

@@ -1,4 +1,4 @@
-"""A store of synthetic runs, and what the report makes of it; made once for all tests of the report."""
+"""A store of synthetic runs, and the tables and report made from it, once for all tests of the report."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

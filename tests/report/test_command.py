@@ -1,4 +1,4 @@
-"""`python -m beans_exp.report` as a user runs it: what it writes and prints, and its errors."""
+"""`python -m beans_exp.report` as a user runs it: its files, its output, its errors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The figures: what they show, what they leave out, and one colour and marker for each configuration."""
+"""The figures: their content, and one colour and marker for each configuration."""
 
 import base64
 import re
@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from beans_exp.errors import BeansExpError
-from beans_exp.report.entries import Table
+from beans_exp.report.entries import Entry, Table
 from beans_exp.report.figures import images
 from beans_exp.report.figures.against import cost, data_size, trend
 from beans_exp.report.figures.curves import curves
 from beans_exp.report.figures.heatmaps import families
 from beans_exp.report.figures.looks import COLOURS, Palette, nth_look
 from beans_exp.report.figures.panels import reliability
-from beans_exp.report.figures.search import importances
+from beans_exp.report.figures.search import importances, search_pictures
 from beans_exp.report.figures.svg import Picture
 from beans_exp.report.runs.collect import Collected
-from beans_exp.report.runs.groups import Group
+from beans_exp.report.runs.groups import FinishedRun, Group
 from beans_exp.report.studies.study import Study
 from tests.report.conftest import group_of, table_of
 
@@ -125,14 +125,37 @@ def test_unknown_models_come_after_the_known_ones(collected: Collected) -> None:
     assert found == ["lenet", "inception", "lenet5", "resnet", "vgg"]
 
 
+def _accuracy(group: Group, validation: float) -> dict[int, FinishedRun]:
+    """Return a run of `group` with this validation accuracy."""
+    return {0: replace(group.runs[0], curve=None, metrics={"val/accuracy": validation})}
+
+
+def test_a_search_over_an_option_that_some_runs_do_not_have_is_drawn(collected: Collected) -> None:
+    base = group_of(collected, "LeNet")
+    groups = [
+        Group(base.values | {"trainer.learning_rate": str(number)}, None, _accuracy(base, number / 20))
+        for number in range(1, 11)
+    ]
+    groups[0].values["reg.mixup"] = "0.2"
+    pictures = search_pictures(Table("t", "t", "", [Entry(group.title, group) for group in groups]))
+    assert [picture.key for picture in pictures] == ["t-importance", "t-parallel"]
+    assert "reg.mixup" in pictures[1].svg
+
+
+def test_a_search_whose_accuracies_are_all_equal_has_no_importance(collected: Collected) -> None:
+    base = group_of(collected, "LeNet")
+    rates = [{"trainer.learning_rate": str(number), "trainer.batch_size": str(number)} for number in range(1, 11)]
+    groups = [Group(base.values | values, None, _accuracy(base, 0.5)) for values in rates]
+    assert not search_pictures(Table("t", "t", "", [Entry(group.title, group) for group in groups]))
+
+
 def test_the_decisive_parameter_is_the_most_important_one(collected: Collected) -> None:
     base = group_of(collected, "LeNet")
     random = np.random.default_rng(0)
     groups = []
     for dropout, rate in random.uniform(0, 1, (30, 2)):
-        run = replace(base.runs[0], curve=None, metrics={"val/accuracy": float(dropout)})
         values = base.values | {"reg.dropout": str(dropout), "trainer.learning_rate": str(rate)}
-        groups.append(Group(values, None, {0: run}))
+        groups.append(Group(values, None, _accuracy(base, float(dropout))))
     found = importances(groups, ["reg.dropout", "trainer.learning_rate"])
     assert found["reg.dropout"] > 0.8
     assert sum(found.values()) == pytest.approx(1)

@@ -56,6 +56,13 @@ def test_a_difference_that_all_groups_share_is_not_noted(studies: list[Study]) -
     assert groups[0].notes == ["trainer.deterministic=true"]
 
 
+def test_an_option_that_the_row_does_not_know_is_noted(studies: list[Study]) -> None:
+    values = studies[0].rows["lenet"].values
+    groups = [Group(values, None), Group(values | {"reg.mixup": "0.2"}, None)]
+    assign_rows(groups, studies)
+    assert [(group.title, group.notes) for group in groups] == [("LeNet", []), ("LeNet", ["reg.mixup=0.2"])]
+
+
 def test_runs_on_another_data_set_are_not_a_row_of_the_study(collected: Collected) -> None:
     small = [group for group in collected.groups if group.data and group.data[0] == "synthetic"]
     assert [group.row for group in small] == [None, None]

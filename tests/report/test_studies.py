@@ -180,7 +180,7 @@ BROKEN = [
     ("report/nets.yaml", "[plain, net5, cells]", "plain", ["tables[0].rows=plain: must be a list"]),
     ("report/nets.yaml", "[plain, net5, cells]", "[plain, net5]", ["cells.yaml", "no table there has the row. Add it"]),
     ("report/nets.yaml", "plain: Plain net,", "plane: Plain net,", ["rows.plane: is not a known key. Did you mean pl"]),
-    ("report/nets.yaml", "key: nets", "key: Nets!", ["tables[0].key=Nets!: must be lower-case letters"]),
+    ("report/nets.yaml", "key: nets", "key: Nets!", ["tables[0].key=Nets!: must be made of a to z"]),
     ("report/nets.yaml", "key: nets", "key: others", ["key=others: must be unique", "Rename it"]),
     ("report/nets.yaml", "key: nets", "key: transfer", ["key=transfer: must be unique", "beans_report.yaml has it"]),
     ("report/nets.yaml", "title: Networks", "title: 3", ["tables[0].title=3: must be text"]),

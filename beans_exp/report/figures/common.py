@@ -1,4 +1,4 @@
-"""What the figures share: which configurations are shown, and axes in percent."""
+"""Shared by the figures: the choice of configurations to show, and axes in percent."""
 
 from collections.abc import Sequence
 from typing import Protocol, TypeVar

@@ -11,12 +11,12 @@ COLOURS = (
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 DASHES = ("-", "--", "-.", ":")
 NEUTRAL = "#808080"
-"""For what is no configuration."""
+"""For everything but configurations."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What tells a configuration from the others, in colour and without."""
+    """The appearance of a configuration: distinguishable in colour and without."""
 
     colour: str
     marker: str

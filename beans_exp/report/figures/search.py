@@ -1,6 +1,7 @@
 """Figures of a search: the importance of its parameters, and every configuration as a line."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import yaml
@@ -22,15 +23,19 @@ def search_pictures(table: Table) -> list[Picture]:
     """Return importance and parallel coordinates of a table's configurations; none if too little varies."""
     groups = [group for group in table.groups if np.isfinite(group.validation)]
     keys = varied(groups)
-    if len(groups) < FEWEST or len(keys) < 2:
+    if len(groups) < FEWEST or len(keys) < 2 or len({group.validation for group in groups}) < 2:
         return []
     return [_importance(table, groups, keys), _parallel(table, groups, keys)]
 
 
 def varied(groups: Sequence[Group]) -> list[str]:
-    """Return the keys whose values differ between `groups`."""
-    keys = groups[0].values if groups else {}
-    return [key for key in keys if len({group.values[key] for group in groups}) > 1]
+    """Return the keys whose values differ between `groups`; a key that a group does not have is null there."""
+    keys = dict.fromkeys(key for group in groups for key in group.values)
+    return [key for key in keys if len({group.values.get(key, "null") for group in groups}) > 1]
+
+
+def _values(groups: Sequence[Group], key: str) -> list[Any]:
+    return [yaml.safe_load(group.values.get(key, "null")) for group in groups]
 
 
 def importances(groups: Sequence[Group], keys: Sequence[str]) -> dict[str, float]:
@@ -38,7 +43,7 @@ def importances(groups: Sequence[Group], keys: Sequence[str]) -> dict[str, float
     import optuna
     from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
-    columns = {key: [yaml.safe_load(group.values[key]) for group in groups] for key in keys}
+    columns = {key: _values(groups, key) for key in keys}
     distributions: dict[str, BaseDistribution] = {}
     for key, values in columns.items():
         if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
@@ -74,7 +79,7 @@ def _importance(table: Table, groups: Sequence[Group], keys: Sequence[str]) -> P
 
 
 def _parallel(table: Table, groups: Sequence[Group], keys: Sequence[str]) -> Picture:
-    columns = [_axis([yaml.safe_load(group.values[key]) for group in groups]) for key in keys]
+    columns = [_axis(_values(groups, key)) for key in keys]
     accuracy = np.array([group.validation for group in groups])
     columns.append(_axis(accuracy.tolist()))
     order = np.argsort(accuracy)

@@ -12,7 +12,7 @@ from beans_exp.report.statistics import Results
 from beans_exp.report.studies.rows import Row
 
 LAST_EPOCH = ("train/accuracy", "val/accuracy")
-"""Metrics by epoch whose last values stand in for a curve that is missing."""
+"""Metrics by epoch whose last values replace a missing curve."""
 METRICS = tuple(metric.name for metric in metrics.METRICS if not metric.per_epoch or metric.name in LAST_EPOCH)
 """The metrics of a run that the report keeps."""
 
@@ -30,7 +30,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run, reduced to what the report needs."""
+    """A finished run, reduced to the data that the report needs."""
 
     run_id: str
     name: str
@@ -73,7 +73,7 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class Match:
-    """A row of a study that a group counts for; `notes` names what the group has beside the row's values."""
+    """A row of a study that a group counts for; `notes` are the differences from the row's values."""
 
     row: Row
     notes: list[str]
@@ -111,7 +111,7 @@ class Group:
 
     @property
     def notes(self) -> list[str]:
-        """What it has beside the values of that row."""
+        """Its differences from the values of that row."""
         return self.matches[0].notes if self.matches else []
 
     @property

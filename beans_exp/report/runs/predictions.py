@@ -1,4 +1,4 @@
-"""One run's predictions, reduced to what the report needs, so that memory does not grow with the classes."""
+"""One run's predictions, reduced so that memory does not grow with the number of classes."""
 
 import hashlib
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""Studies: what was planned and printed, read from configuration files."""
+"""Studies: planned comparisons and printed figures, read from configuration files."""

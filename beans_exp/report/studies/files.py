@@ -80,7 +80,7 @@ def _study(file: Path, rows: Sequence[RowFile]) -> Study:
 
 
 def _rows(titles: Node, files: Sequence[RowFile]) -> dict[str, Row]:
-    """Return the rows with their titles; trainer keys in which rows differ are part of what a row is."""
+    """Return the rows with their titles; trainer keys in which rows differ distinguish them."""
     named = titles.mapping(optional=[row.name for row in files])
     trainer = {key for row in files for key in row.values if key.startswith("trainer.")}
     varied = {key for key in trainer if len({row.values[key] for row in files}) > 1}
@@ -135,7 +135,7 @@ def _trend(node: Node, rows: Mapping[str, Row]) -> Trend:
 
 def _key(node: Node) -> str:
     if not re.fullmatch(r"[a-z][a-z_]*", node.text()):
-        raise node.broken("lower-case letters and underscores", "It is used in links and in comparisons.csv")
+        raise node.broken("made of a to z and underscores", "Rename it; links and comparisons.csv use it")
     return node.text()
 
 

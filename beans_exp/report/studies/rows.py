@@ -1,7 +1,7 @@
-"""The rows of studies: what a run of each row is, and the figures that the study printed for it."""
+"""The rows of studies: the values of their runs, and the figures that the study printed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ from beans_exp.errors import ConfigError, first_line
 from beans_exp.metrics import BY_NAME
 from beans_exp.report.deciding import DECIDING, decides
 from beans_exp.report.studies.checked_yaml import Node, read_yaml
-from beans_exp.schema import Config, to_config
+from beans_exp.schema import Config
 from beans_exp.tracking.params import flat_params
 
+GROUPS: dict[str, Any] = {item.name: item.type for item in fields(Config) if item.name in DECIDING}
+"""The dataclasses of the groups that decide a result."""
 USUAL = {"model.weights": "imagenet", "model.top_block": "mixed10"}
 """Values of a plain `model=inception`, which titles leave out."""
 
@@ -38,8 +40,9 @@ class Row:
         return all(values.get(key) == value for key, value in self.values.items() if key not in self.beside)
 
     def differences(self, values: dict[str, str]) -> dict[str, str]:
-        """Return the `values` that differ from the row's, of runs that count for it."""
-        return {key: value for key, value in values.items() if key in self.beside and value != self.values.get(key)}
+        """Return the `values` that differ from the row's, of runs that count for it; unknown keys differ, too."""
+        noted = (key for key in values if key in self.beside or key not in self.values)
+        return {key: values[key] for key in noted if values[key] != self.values.get(key)}
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class RowFile:
 def read_rows(folders: Sequence[Path]) -> list[RowFile]:
     """Return the rows in `study/` of each of `folders`; earlier folders win for the options that rows name.
 
-    The files are read without Hydra, which composes the same values (a test compares them) in a hundred times the time.
+    The files are read without Hydra, which composes the same values (a test compares them) in many times the time.
     Raises ConfigError for a file that breaks a rule.
     """
     rows: dict[str, RowFile] = {}
@@ -97,14 +100,21 @@ def _config(file: Path, entries: dict[str, Node], folders: Sequence[Path]) -> Co
     groups: dict[str, Any] = {}
     for group in DECIDING:
         option = _option(options[group], folders) if group in options else {}
-        groups[group] = option | (dict(entries[group].mapping()) if group in entries else {})
-    plain = {group: {key: node.value for key, node in values.items()} for group, values in groups.items()}
-    if plain["data"].get("name") == "folder":
-        plain["data"]["data_dir"] = "."  # where the images are decides nothing, and differs by machine
+        own = entries[group].mapping() if group in entries else {}
+        values = {key: node.value for key, node in (option | own).items()}
+        if group == "data" and values.get("name") == "folder":
+            values["data_dir"] = "."  # the folder decides nothing, and differs by machine
+        if values:
+            groups[group] = _typed(file, group, values)
+    return Config(**groups)
+
+
+def _typed(file: Path, group: str, values: dict[str, Any]) -> Any:
+    """Return a group's dataclass; its types and rules are checked."""
     try:
-        return to_config(OmegaConf.merge(OmegaConf.structured(Config), plain))  # type: ignore[arg-type]
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(GROUPS[group]), values))
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{file}: {error.full_key}: {first_line(error)}. Correct the row") from error
+        raise ConfigError(f"{file}: {group}.{error.full_key}: {first_line(error)}. Correct the row") from error
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}. Correct the row") from error
 

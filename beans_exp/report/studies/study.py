@@ -1,4 +1,4 @@
-"""Studies: what was planned before their runs, as tables, contrasts and trends over rows."""
+"""Studies: tables, contrasts and trends over rows, planned before the runs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ import yaml
 from beans_exp.report.studies.rows import Row
 
 PRETRAINED = "model.pretrained"
-"""Stands in a family for every kind of weights but random ones: true or false."""
+"""A family's key for weights: true for pre-trained ones, false for random ones."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Trend:
 
 @dataclass(frozen=True)
 class Study:
-    """A study: its rows by name, and what was planned before its runs."""
+    """A study: its rows by name, and its plan."""
 
     name: str
     title: str
