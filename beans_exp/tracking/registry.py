@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FORMS = "a run id, models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID or runs:/RUN_ID/model"
 AGAIN = "Train it again with if_exists=rerun tracking.save_model=all"
+PACK_AGAIN = f"Pack it with --models all and unpack that file, too. {AGAIN}"
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ def _why_no_model(run: Run) -> str:
         return "it has not ended, or was killed; the model is saved at the end"
     if status != "finished":
         return f"it ended as {status}. {AGAIN}"
-    return f"{run.data.tags.get(tags.MODEL, 'tracking.save_model was none')}. {AGAIN}"
+    reason = run.data.tags.get(tags.MODEL, "tracking.save_model was none")
+    return f"{reason}. {PACK_AGAIN if reason == tags.NOT_PACKED else AGAIN}"
 
 
 def _logged_model(client: mlflow.MlflowClient, model_id: str, name: str) -> SavedModel:

@@ -73,5 +73,11 @@ def _finished(client: mlflow.MlflowClient, experiment_id: str, query: str) -> li
 
 
 def _has_wanted_model(run: Run, save_model: str) -> bool:
-    """Whether `run` has the model that `tracking.save_model` asks for; with `best`, a better run may have it."""
-    return save_model == "none" or has_model(run) or (save_model == "best" and tags.MODEL in run.data.tags)
+    """Whether `run` has the model that `tracking.save_model` asks for.
+
+    With `best`, a better run may have it; the model of a run that was unpacked without it is where it was trained.
+    """
+    reason = run.data.tags.get(tags.MODEL)
+    return (
+        save_model == "none" or has_model(run) or reason == tags.NOT_PACKED or (save_model == "best" and bool(reason))
+    )

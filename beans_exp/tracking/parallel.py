@@ -1,0 +1,57 @@
+"""Many runs read or written by a few processes: one alone would spend its time in MLflow's Python."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
+from multiprocessing import get_context
+from typing import TypeVar
+
+import mlflow
+
+from beans_exp.errors import BeansExpError
+
+FEW = 8
+"""Items for which starting processes is not worth it."""
+MOST = 4
+"""Processes: one more than cores, since they wait for the disk; an SQLite store has one writer at a time."""
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_processes(task: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """Yield `task(item)` for each of `items`, in order; `task` is a function of a module, and raises BeansExpError."""
+    if len(items) <= FEW:
+        yield from map(task, items)
+        return
+    with _pool(task.__module__, len(items)) as pool:
+        try:
+            yield from pool.map(task, items)
+        except BrokenProcessPool as error:
+            raise BeansExpError("a process died, perhaps for lack of memory. Run the same command again") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@lru_cache(maxsize=1)
+def client_of(uri: str) -> mlflow.MlflowClient:
+    """Return this process's client for the store at `uri`, which also becomes MLflow's default."""
+    mlflow.set_tracking_uri(uri)
+    return mlflow.MlflowClient(uri)
+
+
+def _pool(module: str, items: int) -> ProcessPoolExecutor:
+    """Processes that fork from one that has imported `module`, where the system can."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    context = get_context("spawn" if sys.platform == "win32" else "forkserver")
+    if sys.platform != "win32":
+        context.set_forkserver_preload([module])
+    return ProcessPoolExecutor(min(cores + 1, MOST, items), context, initializer=_ignore_interrupts)
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the parent process, which starts no further item."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,1 @@
+"""`python -m beans_exp.unpack`: runs from a packed file, brought into the store of this folder."""
