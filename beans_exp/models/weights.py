@@ -14,7 +14,8 @@ IMAGENET_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
 HOST = "storage.googleapis.com"
 """Where Keras downloads the ImageNet weights from."""
 WAY_OUT = (
-    "Set model.weights (or BEANS_EXP_INCEPTION_WEIGHTS) to a weights file, or model.weights=null for random weights"
+    "Set model.weights (or BEANS_EXP_INCEPTION_WEIGHTS) to a weights file. Without one, set model.weights=null and "
+    "leave out finetune: all layers are trained from random weights in one stage, slower and without transfer learning"
 )
 
 

@@ -269,7 +269,8 @@ def test_imagenet_weights_out_of_reach_say_so_at_once(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("socket.create_connection", refuse)
     monkeypatch.setenv("HOME", str(Path.cwd()))
-    with pytest.raises(DataError, match=r"inception_v3.*missing.*BEANS_EXP_INCEPTION_WEIGHTS"):
+    hint = r"missing.*BEANS_EXP_INCEPTION_WEIGHTS.*model\.weights=null.*random weights in one stage"
+    with pytest.raises(DataError, match=hint):
         weights_digest(ModelConfig("inception", "imagenet", "mixed10"))
 
 
