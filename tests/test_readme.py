@@ -25,8 +25,8 @@ SEARCH = ["hydra.sweeper.n_trials=1", "confirm.top=0"]
 ONE_PROCESS = "hydra/launcher=basic"
 """A process for each tiny job would take most of the time; `sweep/test_grid.py` and the demo have them."""
 BY_ANOTHER_TEST = {
-    "python -m beans_exp.report": "test_report",
-    "python -m beans_exp.report --sweep SWEEP_ID --out report": "test_report",
+    "python -m beans_exp.report": "tests/report",
+    "python -m beans_exp.report --sweep SWEEP_ID --out report": "tests/report",
     "python -m beans_exp.predict RUN_ID leaf.jpg more_leaves/": "test_predict",
     "python -m beans_exp.predict RUN_ID more_leaves/ --json": "test_predict",
     "python -m beans_exp.predict RUN_ID more_leaves/ --gradcam heat": "test_predict",
@@ -40,6 +40,8 @@ BY_ANOTHER_TEST = {
     " hydra.launcher.ray.remote.num_cpus=4": "test_launchers",
     "python -m beans_exp -m hydra/launcher=submitit_slurm model=lenet reg=l1,l2,dropout"
     " hydra.launcher.partition=short hydra.launcher.timeout_min=60": "test_launchers",
+    "docker compose up --detach --wait": "test_compose starts the same program from the same file",
+    "docker compose --profile postgres up --detach --wait mlflow-postgres": "test_compose, too",
     "docker compose up --detach --wait proxy": "test_access starts the same programs from the same files",
     "export MLFLOW_TRACKING_USERNAME=ann MLFLOW_TRACKING_SERVER_CERT_PATH=fullchain.pem": "test_access",
     "python -m beans_exp tracking=server tracking.uri=https://HOST": "test_access",
