@@ -89,7 +89,7 @@ def missed(found: Misses, images: np.ndarray | None) -> Picture:
         head = f"No test image is missed by all {found.runs} runs; these are missed most often."
     rest = f" Shown: the first {SHOWN}." if len(chosen) > SHOWN else ""
     tiles = tuple(_missed_tile(found, int(index), images) for index in chosen[:SHOWN])
-    return Picture("missed", "Images that every model misses", head + rest, tiles=(tiles,))
+    return Picture("missed", "Hardest test images", head + rest, tiles=(tiles,))
 
 
 def _missed_tile(found: Misses, index: int, images: np.ndarray | None) -> Tile:
