@@ -186,7 +186,7 @@ class JobPool:
 
 
 def _context(task_function: TaskFunction, config: DictConfig) -> BaseContext:
-    """Return how processes are made: forked from a server that has imported what every job needs, and nothing else.
+    """Return the context that makes processes: they are forked from a server that has done nothing but import.
 
     They are spawned where a fork is not safe, and where jobs set variables that libraries read on import.
     """

@@ -1,4 +1,4 @@
-"""What a fresh process does with one job: apply its limits, run it through Hydra, and return the result."""
+"""Runs one job in a fresh process: applies its limits, runs it through Hydra, and returns the result."""
 
 import os
 import signal

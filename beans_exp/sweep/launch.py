@@ -9,9 +9,9 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
 from beans_exp.launcher.diagnosis import error_of
+from beans_exp.sweep.open_sweep import OpenSweep, open_sweep, silence_launcher
 from beans_exp.sweep.plan import Plan, PlannedJob
 from beans_exp.sweep.results import print_results
-from beans_exp.sweep.sweep_jobs import OpenSweep, open_sweep, silence_launcher
 from beans_exp.tracking import tags
 from beans_exp.tracking.parent_run import FINISHED
 

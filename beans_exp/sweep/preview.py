@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def print_grid_preview(plan: Plan, config: DictConfig) -> None:
-    """Print a row per job of `plan`: the points it merges, what would be done, and its time in finished runs.
+    """Print a row per job of `plan`: the points it merges, the action, and its time in finished runs.
 
     Nothing is written, not even a store. Raises StoreError for a store that cannot be read.
     """
@@ -46,7 +46,7 @@ def _merges(job: PlannedJob) -> str:
 
 
 def _forecast(job: PlannedJob, experiment_id: str | None, folder: Path) -> tuple[str, float | None]:
-    """Return what would be done for `job`, and the seconds it may take, if known."""
+    """Return the action for `job`, and the seconds it may take, if known."""
     if experiment_id is None:
         return "trained", None
     if job.config.if_exists == "reuse" and reusable_metrics(experiment_id, job.config, job.fingerprint, quiet=True):
@@ -64,7 +64,7 @@ def _sweep_folder(plan: Plan, config: DictConfig) -> Path:
 def _total(estimates: Sequence[float | None]) -> str:
     unknown = sum(seconds is None for seconds in estimates)
     total = duration(sum(seconds for seconds in estimates if seconds is not None))
-    more = f", plus {unknown} jobs like none that has finished" if unknown else ""
+    more = f", plus {unknown} jobs of unknown duration" if unknown else ""
     return f"one after another: {total}{more}"
 
 

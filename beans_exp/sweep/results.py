@@ -9,6 +9,7 @@ from rich.table import Table
 from beans_exp.errors import BeansExpError
 from beans_exp.launcher.diagnosis import JobError, error_of
 from beans_exp.sweep.plan import Plan, PlannedJob
+from beans_exp.sweep.sweep_jobs import objective_values
 from beans_exp.terminal import open_console
 from beans_exp.tracking.parent_run import Outcome
 
@@ -39,7 +40,7 @@ def _row(
 ) -> list[str]:
     values: list[float | None] = [None] * len(objective)
     if result is not None and result.status == JobStatus.COMPLETED:
-        values = result.return_value if isinstance(result.return_value, list) else [result.return_value]
+        values = [*objective_values(result)]
     metrics = outcome.metrics or {}
     values += [metrics.get(name) for name in others]
     seconds = metrics.get("time/total_seconds")

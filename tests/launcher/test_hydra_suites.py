@@ -16,9 +16,9 @@ def _defaults_of_hydra_1_1(hydra_restore_singletons: None) -> None:
 
 @pytest.mark.parametrize(("launcher_name", "overrides"), [("isolated", [])])
 class TestHydrasLauncherSuite(LauncherTestSuite):
-    """What Hydra expects of any launcher."""
+    """Hydra's requirements of any launcher."""
 
 
 @pytest.mark.parametrize(("task_launcher_cfg", "extra_flags"), [({}, ["-m", "hydra/launcher=isolated"])])
 class TestHydrasIntegrationSuite(IntegrationTestSuite):
-    """What Hydra expects of a program that uses any launcher."""
+    """Hydra's requirements of programs that use the launcher."""

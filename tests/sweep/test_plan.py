@@ -74,10 +74,10 @@ DIFFERENT = [
 
 
 @pytest.mark.parametrize(
-    ("overrides", "same"), [*((words, True) for words in SAME), *((words, False) for words in DIFFERENT)]
+    ("overrides", "same"), [*((changed, True) for changed in SAME), *((changed, False) for changed in DIFFERENT)]
 )
 def test_only_what_decides_the_result_changes_the_fingerprint(
     overrides: list[str], same: bool, composed: Composed
 ) -> None:
-    plain, changed = (_plan(composed, words).jobs[0].fingerprint for words in ([], overrides))
+    plain, changed = (_plan(composed, point).jobs[0].fingerprint for point in ([], overrides))
     assert (plain == changed) == same

@@ -1,0 +1,101 @@
+"""An open sweep: its folder, its parent run, and the overrides that its jobs are started with."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from beans_exp.errors import BeansExpError
+from beans_exp.launcher.diagnosis import JobError
+from beans_exp.schema import TrackingConfig
+from beans_exp.schema.composed import user_overrides
+from beans_exp.sweep.point import Point
+from beans_exp.tracking.outbox import send_queued
+from beans_exp.tracking.parent_run import ParentRun, open_parent
+from beans_exp.tracking.resume import close_dead_runs
+from beans_exp.tracking.store import open_unless_unreachable, store_uri, ui_hint
+
+
+@dataclass(frozen=True)
+class OpenSweep:
+    """A sweep's id, store, experiment, folder and open parent run."""
+
+    sweep_id: str
+    uri: str
+    experiment_id: str | None
+    """None: its server is unreachable."""
+    parent: ParentRun
+    folder: Path
+
+    @property
+    def hint(self) -> str:
+        """How to see the sweep in a browser."""
+        if self.experiment_id is None:
+            return f"saved locally until its server is reachable: python -m beans_exp.sync {self.folder}"
+        return ui_hint(self.uri, self.experiment_id, self.sweep_id)
+
+    def job_overrides(self, point: Point, added: Mapping[str, Any]) -> list[str]:
+        """Return the overrides of a job: the point's, and those that the parent process adds, `added` included."""
+        all_added: dict[str, Any] = {
+            "sweep.id": self.sweep_id,
+            "sweep.fingerprint": point.fingerprint,
+            "tracking.uri": quoted(self.uri),
+        }
+        all_added |= {"sweep.parent_run": self.parent.run_id} if self.parent.run_id else {}
+        all_added |= {"trainer.precision": point.config.trainer.precision} if point.precision_was_auto else {}
+        return [*point.overrides, *(f"{key}={value}" for key, value in {**all_added, **added}.items())]
+
+    def close_open_run(self, fingerprint: str, error: BaseException | None) -> None:
+        """End the run of a job whose process died before it could."""
+        if isinstance(error, JobError):
+            self.parent.close_run(fingerprint, error.kind, error.message)
+
+    def close_interrupted_run(self, fingerprint: str) -> None:
+        """End the run of a job that was running when the sweep was interrupted, if its process is known to be dead."""
+        self.parent.close_run(fingerprint, "killed", "the sweep was interrupted", if_dead=True)
+
+
+def open_sweep(config: DictConfig, tracking: TrackingConfig, sweep_id: str) -> OpenSweep:
+    """Make the sweep's folder, store, experiment and parent run, before the first job starts.
+
+    Runs that a dead process left open are closed. Raises StoreError for a store that cannot be used.
+    """
+    folder = _sweep_folder(config, sweep_id)
+    uri = store_uri(tracking)
+    experiment_id = open_unless_unreachable(tracking, may_be_unreachable=tracking.offline)
+    name = " ".join(user_overrides(config.hydra.overrides.task))[:250]
+    with FileLock(folder / ".lock"):
+        if experiment_id is not None:
+            send_queued(folder)
+            close_dead_runs(experiment_id)
+        parent = open_parent(uri, tracking.experiment, experiment_id, sweep_id, name, folder)
+    return OpenSweep(sweep_id, uri, experiment_id, parent, folder)
+
+
+def _sweep_folder(config: DictConfig, sweep_id: str) -> Path:
+    """Make the sweep's folder, named by the sweep, and save the configuration in it, as Hydra's sweeper does."""
+    with read_write(config), open_dict(config):
+        config.sweep.id = sweep_id
+    folder = Path(config.hydra.sweep.dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(config, folder / "multirun.yaml")
+    except OSError as error:
+        raise BeansExpError(f"the output folder {folder} cannot be written ({error}). Set hydra.sweep.dir") from error
+    return folder
+
+
+def silence_launcher(launcher: Launcher) -> None:
+    """Keep `launcher` from printing the overrides of its jobs, most of which the user did not choose."""
+    logging.getLogger(type(launcher).__module__).setLevel(logging.WARNING)
+
+
+def quoted(text: str) -> str:
+    """Return `text` as a quoted string of Hydra's override grammar."""
+    return QuotedString(text, Quote.single).with_quotes()
