@@ -20,7 +20,7 @@ from beans_exp.report.titles import assign_rows
 from beans_exp.schema import Config, DataConfig, FinetuneConfig, KernelConfig, ModelConfig, RegConfig, TrainerConfig
 from beans_exp.tracking.reader import Reader, open_reader
 from beans_exp.tracking.store import open_store
-from benchmarks.report import Point, Writer
+from tests.report.simulated import Point, Writer
 
 INCEPTION = ModelConfig("inception", weights="imagenet", top_block="mixed10")
 L2 = RegConfig("l2", l2=0.01)

@@ -7,8 +7,8 @@ import pytest
 from beans_exp.report.__main__ import main
 from beans_exp.schema import Config
 from beans_exp.tracking.store import open_store
-from benchmarks.report import Point, Writer
 from tests.report.conftest import L2
+from tests.report.simulated import Point, Writer
 
 pytestmark = pytest.mark.xdist_group("report")
 

@@ -18,8 +18,8 @@ from beans_exp.schema import Config
 from beans_exp.tracking.params import flat_params
 from beans_exp.tracking.reader import Reader, open_reader, parse_predictions
 from beans_exp.tracking.store import open_store
-from benchmarks.report import CLASSES, Point, Writer
 from tests.report.conftest import L2, group_of
+from tests.report.simulated import CLASSES, Point, Writer
 from tests.servers import SERVER_COMMAND, serving
 
 pytestmark = pytest.mark.xdist_group("report")

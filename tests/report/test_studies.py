@@ -19,7 +19,7 @@ from beans_exp.startup.help import describe_options
 from beans_exp.tracking.params import flat_params
 from beans_exp.tracking.reader import open_reader
 from beans_exp.tracking.store import open_store
-from benchmarks.report import Point, Writer
+from tests.report.simulated import Point, Writer
 
 pytestmark = pytest.mark.xdist_group("report")
 
