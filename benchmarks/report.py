@@ -12,9 +12,12 @@ process, as the kernel counts it. On a busy machine, CPU time is more reliable t
 Nothing is asserted: figures are printed beside the project's goals.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks import measure
 from tests.report.simulated import Point, Writer
