@@ -186,13 +186,22 @@ def compose_service(name: str, variables: dict[str, str]) -> tuple[list[str], di
 
 
 @contextmanager
-def server_of_this_folder(folder: Path) -> Iterator[str]:
-    """Run the program of `docker compose up` from the same file in `folder`; yield its address."""
-    command, environment = compose_service("mlflow", {"PWD": str(folder)})
-    here = {"0.0.0.0": "127.0.0.1", " --port=5000": ""}
-    words = [f"{key}={value}" for key, value in environment.items()]
-    with serving(f"{shlex.join(words)} {_replaced(shlex.join(command), here)}", folder, "/health") as address:
-        yield address
+def compose_server(
+    name: str, folder: Path, variables: dict[str, str], environment: dict[str, str], words: dict[str, str]
+) -> Iterator[Restartable]:
+    """Run the program of a service of docker-compose.yml in `folder`, without a container, on loopback.
+
+    `variables` stand for `.env`; `environment` and `words` of the command replace what only exists in the container.
+    """
+    command, found = compose_service(name, variables)
+    assignments = [f"{key}={value}" for key, value in (found | environment).items()]
+    here = _replaced(shlex.join(command), {"0.0.0.0": "127.0.0.1", " --port=5000": "", **words})
+    server = Restartable(f"{shlex.join(assignments)} {here}", folder, "/health")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @contextmanager
@@ -208,17 +217,12 @@ def server_of_users(folder: Path, database: str, variables: dict[str, str]) -> I
     users = folder / "basic_auth.ini"
     inside = "postgresql+psycopg2://mlflow@postgres:5432/mlflow"
     users.write_text(_replaced((ROOT / "deploy" / "basic_auth.ini").read_text(), {inside: database}))
-    command, environment = compose_service("mlflow-auth", variables)
-    environment |= {"MLFLOW_BACKEND_STORE_URI": database, "MLFLOW_AUTH_CONFIG_PATH": str(users)}
-    here = {"0.0.0.0": "127.0.0.1", " --port=5000": "", "/mlartifacts": "artifacts"}
-    words = [f"{key}={value}" for key, value in environment.items()]
-    server = Restartable(f"{shlex.join(words)} {_replaced(shlex.join(command), here)}", folder, "/health")
-    server.start()
-    try:
-        with _proxy(nginx, openssl, folder, server.port) as port:
-            yield f"https://localhost:{port}"
-    finally:
-        server.stop()
+    environment = {"MLFLOW_BACKEND_STORE_URI": database, "MLFLOW_AUTH_CONFIG_PATH": str(users)}
+    with (
+        compose_server("mlflow-auth", folder, variables, environment, {"/mlartifacts": "artifacts"}) as server,
+        _proxy(nginx, openssl, folder, server.port) as port,
+    ):
+        yield f"https://localhost:{port}"
 
 
 @contextmanager

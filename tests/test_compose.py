@@ -6,8 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 import yaml
+
+from beans_exp.schema import TrackingConfig
+from beans_exp.tracking.store import open_store, store_uri
+from tests.servers import compose_server, compose_service, postgres
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -16,6 +21,7 @@ SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
 EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 
 SERVERS = [name for name in SERVICES if name.startswith("mlflow")]
+OVER_POSTGRES = [name for name in SERVERS if name != "mlflow"]
 
 each_service = pytest.mark.parametrize("name", sorted(SERVICES))
 
@@ -30,18 +36,39 @@ def test_has_no_deprecated_version_key() -> None:
     assert "version" not in yaml.safe_load(TEXT)
 
 
+def _with_profile(profile: str | None) -> set[str]:
+    """The services of `profile`; of none if it is None."""
+    return {name for name, service in SERVICES.items() if profile in service.get("profiles", [None])}
+
+
+def test_without_a_profile_only_the_runs_of_this_folder_are_served() -> None:
+    assert _with_profile(None) == {"mlflow"}
+    assert "depends_on" not in SERVICES["mlflow"]
+
+
+def test_the_runs_of_this_folder_have_the_same_path_and_owner_inside() -> None:
+    service = SERVICES["mlflow"]
+    assert service["volumes"] == ["${PWD}/mlruns:${PWD}/mlruns"]
+    assert service["user"] == "${BEANS_UID:-1000}:${BEANS_GID:-1000}"
+    variables = {"PWD": "/home/ann/beans"}
+    command, environment = compose_service("mlflow", variables)
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == "sqlite:////home/ann/beans/mlruns/mlflow.db"
+    assert "--default-artifact-root=/home/ann/beans/mlruns/artifacts" in command
+
+
 def test_without_passwords_mlflow_is_on_loopback_only() -> None:
-    (port,) = SERVICES["mlflow"]["ports"]
-    assert str(port).startswith("127.0.0.1:")
+    ports = [str(port) for name in ("mlflow", "mlflow-postgres") for port in SERVICES[name]["ports"]]
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    defaults = re.findall(r":-(\d+)}", " ".join(ports))
+    assert len(set(defaults)) == 2, "both can run at once"
 
 
 def test_other_machines_need_the_proxy_and_its_profile() -> None:
-    assert [name for name, service in SERVICES.items() if "ports" in service] == ["mlflow", "proxy"]
+    published = [name for name, service in SERVICES.items() if "ports" in service]
+    assert published == ["mlflow", "mlflow-postgres", "proxy"]
     assert not any("network_mode" in service for service in SERVICES.values())  # `host` would publish all
-    assert {name for name, service in SERVICES.items() if service.get("profiles") == ["tls"]} == {
-        "mlflow-auth",
-        "proxy",
-    }
+    assert _with_profile("postgres") == {"postgres", "mlflow-postgres"}
+    assert _with_profile("tls") == {"postgres", "mlflow-auth", "proxy"}
     assert SERVICES["proxy"]["depends_on"] == {"mlflow-auth": {"condition": "service_healthy"}}
     assert "listen 443 ssl" in (ROOT / "deploy" / "nginx.conf").read_text(encoding="utf-8")
     assert "--app-name=basic-auth" in SERVICES["mlflow-auth"]["command"]
@@ -70,7 +97,7 @@ def test_server_is_the_pinned_client_version() -> None:
     assert {SERVICES[name]["image"].partition(":")[2] for name in SERVERS} == {f"v{pinned[1]}-full"}
 
 
-@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("name", OVER_POSTGRES)
 def test_server_waits_for_a_healthy_database(name: str) -> None:
     assert SERVICES[name]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
 
@@ -80,10 +107,9 @@ def test_passwords_come_from_the_environment_and_have_no_default(name: str) -> N
     environment: dict[str, str] = SERVICES[name].get("environment", {})
     assert isinstance(environment, dict), f"{name}: write the environment as a mapping, so that it can be checked"
     secret = {key: value for key, value in environment.items() if re.search("PASS|SECRET|TOKEN|KEY", key)}
-    assert secret or name == "proxy", f"{name} gets no password"
-    for key, value in secret.items():  # an empty one is refused by MLflow itself, see test_access.py
-        required = "profiles" not in SERVICES[name] or key == "PGPASSWORD"
-        assert re.fullmatch(r"\$\{\w+:\?[^}]+\}" if required else r"\$\{\w+:-\}", value), f"{name}: {key}"
+    assert secret or name in ("mlflow", "proxy"), f"{name} gets no password"
+    for key, value in secret.items():  # an empty one is refused by Postgres and MLflow themselves, see test_access.py
+        assert re.fullmatch(r"\$\{\w+:-\}", value), f"{name}: {key}"
 
 
 def test_no_uri_or_command_carries_a_password() -> None:
@@ -95,24 +121,60 @@ def test_no_uri_or_command_carries_a_password() -> None:
 def test_the_example_lists_every_variable_without_a_value() -> None:
     used = set(re.findall(r"(?<!\$)\$\{?(\w+)", TEXT))
     named = dict(re.findall(r"^(?:# )?(\w+)=(.*)$", EXAMPLE, re.MULTILINE))
-    assert named == dict.fromkeys(used, "")
+    assert named == dict.fromkeys(used - {"PWD"}, "")  # Compose sets PWD
 
 
-def test_required_variables_are_not_commented_out() -> None:
-    required = set(re.findall(r"\$\{(\w+):\?", TEXT))
-    assert required
-    assert required <= set(re.findall(r"^(\w+)=", EXAMPLE, re.MULTILINE))
+def test_no_variable_is_required() -> None:
+    """Compose reads those of all profiles: one that must be set would stop a plain `docker compose up`."""
+    assert not re.findall(r"\$\{(\w+):?\?", TEXT)
+    assert not re.findall(r"^\w+=", EXAMPLE, re.MULTILINE)
 
 
 def test_the_server_is_lean_and_serves_local_names_only() -> None:
-    assert "--allowed-hosts=127.0.0.1:*,localhost:*" in SERVICES["mlflow"]["command"]
+    for name in ("mlflow", "mlflow-postgres"):
+        assert "--allowed-hosts=127.0.0.1:*,localhost:*" in SERVICES[name]["command"]
     for service in (SERVICES[name] for name in SERVERS):
-        command = service["command"]
-        assert command[:2] == ["mlflow", "server"] and {"--workers=1", "--serve-artifacts"} <= set(command)
-        destination = next(word.partition("=")[2] for word in command if word.startswith("--artifacts-destination="))
-        assert f"artifacts:{destination}" in service["volumes"]
+        assert service["command"][:2] == ["mlflow", "server"] and "--workers=1" in service["command"]
         assert service["environment"]["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
         assert service["environment"]["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+@pytest.mark.parametrize("name", OVER_POSTGRES)
+def test_clients_send_artifacts_to_a_server_over_postgres(name: str) -> None:
+    command = SERVICES[name]["command"]
+    assert "--serve-artifacts" in command
+    destination = next(word.partition("=")[2] for word in command if word.startswith("--artifacts-destination="))
+    assert f"artifacts:{destination}" in SERVICES[name]["volumes"]
+
+
+def test_the_server_of_this_folder_shows_its_runs_and_takes_new_ones(tmp_path: Path) -> None:
+    """The same program, started from the same file without a container."""
+    uri = store_uri(TrackingConfig())
+    before = mlflow.MlflowClient(uri).create_run(open_store(uri, "beans_exp")).info
+    mlflow.MlflowClient(uri).log_text(before.run_id, "from here", "note.txt")
+    with compose_server("mlflow", tmp_path, {"PWD": str(tmp_path)}, {}, {}) as server:
+        client = mlflow.MlflowClient(server.address)
+        mlflow.set_tracking_uri(server.address)
+        assert mlflow.artifacts.load_text(f"runs:/{before.run_id}/note.txt") == "from here"
+        new = client.create_run(client.create_experiment("new")).info
+        client.log_text(new.run_id, "from a client", "note.txt")
+    (file,) = (tmp_path / "mlruns" / "artifacts").rglob(f"{new.run_id}/artifacts/note.txt")
+    assert file.read_text() == "from a client"
+
+
+def test_the_server_over_postgres_stores_the_artifacts_of_clients(tmp_path: Path) -> None:
+    """The same program, started from the same file without a container."""
+    with postgres() as database:
+        store = {"MLFLOW_BACKEND_STORE_URI": f"{database}/mlflow"}
+        words = {"/mlartifacts": "artifacts"}
+        with compose_server("mlflow-postgres", tmp_path, {"POSTGRES_PASSWORD": "secret"}, store, words) as server:
+            client = mlflow.MlflowClient(server.address)
+            mlflow.set_tracking_uri(server.address)
+            run = client.create_run(client.create_experiment("new")).info
+            client.log_text(run.run_id, "from a client", "note.txt")
+            assert mlflow.artifacts.load_text(f"runs:/{run.run_id}/note.txt") == "from a client"
+    (file,) = (tmp_path / "artifacts").rglob("note.txt")
+    assert file.read_text() == "from a client"
 
 
 @pytest.mark.parametrize("name", SERVERS)
