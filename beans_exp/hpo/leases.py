@@ -72,7 +72,7 @@ class Leases:
         return abandoned
 
     def abandon_owned(self) -> None:
-        """Fail the trials that an interrupt cut short; whoever continues the study retries their points."""
+        """Fail the trials that an interrupt cut short; the next process of the study retries their points."""
         for trial in self._running():
             if trial._trial_id in self.owned:
                 self._fail(trial, retry=True)
@@ -91,7 +91,7 @@ class Leases:
         return self.study.get_trials(states=(TrialState.RUNNING,))
 
     def _fail(self, trial: FrozenTrial, *, retry: bool) -> None:
-        """Fail an unfinished trial; with `retry` its point, as the sampler drew it, is the next one to be asked for."""
+        """Fail an unfinished trial; with `retry` its point, as the sampler drew it, is drawn next."""
         with suppress(RuntimeError, ValueError, KeyError):  # another process closed it at the same moment
             if retry:
                 self.study._storage.set_trial_user_attr(trial._trial_id, RETRIED, True)

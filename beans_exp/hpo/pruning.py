@@ -2,8 +2,8 @@
 
 Only the epochs of a run's last stage are compared with other trials. They are numbered from that stage's first one,
 which is reported but never pruned: it shows the learning rate, not where it leads. In a search that tunes a pre-trained
-base, a run that trains the head alone is not compared: its epochs are of another kind, and cost next to nothing. A run
-reaches the study through its storage alone, so that any launcher will do, on any machine.
+base, a run that only trains the head is not compared: its epochs are of another kind, and cost next to nothing. A run
+needs nothing but the study's storage, so any launcher works, on any machine.
 """
 
 import json

@@ -27,10 +27,12 @@ from beans_exp.errors import ConfigError
 from beans_exp.schema.rules import broken, shown
 
 
-def parsed(params: Mapping[str, Any] | None, arguments: Sequence[str], loader: ConfigLoader | None) -> list[Override]:
+def parse_overrides(
+    params: Mapping[str, Any] | None, arguments: Sequence[str], loader: ConfigLoader | None
+) -> list[Override]:
     """Return the overrides of `hydra.sweeper.params` and of the command line, which replaces them key by key.
 
-    `loader` lists the options that a glob may match. Raises ConfigError for a word outside of Hydra's grammar.
+    `loader` lists the options that a glob may match. Raises ConfigError for an override outside of Hydra's grammar.
     """
     parser = OverridesParser.create(config_loader=loader)
     try:
@@ -55,7 +57,7 @@ def split_overrides(overrides: Sequence[Override]) -> tuple[list[str], dict[str,
     return fixed, {override.get_key_element(): _distribution(override) for override in swept}
 
 
-def words(params: Mapping[str, Any]) -> list[str]:
+def to_overrides(params: Mapping[str, Any]) -> list[str]:
     """Return overrides that Hydra parses to the values in `params`, whose texts `split_overrides` made."""
     return [f"{key}={shown(value)}" for key, value in params.items()]
 
@@ -80,7 +82,7 @@ def grid(space: Mapping[str, BaseDistribution]) -> dict[str, list[Any]]:
     return {key: _values(key, distribution) for key, distribution in space.items()}
 
 
-def ends(distribution: BaseDistribution) -> list[Any]:
+def end_values(distribution: BaseDistribution) -> list[Any]:
     """Return every choice, or the lowest and the highest number."""
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)

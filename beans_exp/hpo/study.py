@@ -1,4 +1,4 @@
-"""The Optuna study of a search, shared by processes: opened or created, compared with the search, asked and told."""
+"""The Optuna study of a search, which processes may share: opened or created, compared with the search, extended."""
 
 import json
 import random
@@ -126,7 +126,7 @@ def open_study(url: str, name: str, description: StudyDescription, sampler: Mapp
     Raises StoreError for a storage that cannot be used, ConfigError for a study of a different search.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    made = make_sampler(sampler, description.space)  # before anything is written
+    instance = make_sampler(sampler, description.space)  # before anything is written
     points = number_of_points(sampler, description.space)
     with unusable_storage_as_error(url), _creation_lock(url):
         storage = _create_storage(url)
@@ -134,7 +134,7 @@ def open_study(url: str, name: str, description: StudyDescription, sampler: Mapp
         directions: Any = description.directions
         study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
         study.set_user_attr(DESCRIPTION, description.entries)
-    study.sampler = made
+    study.sampler = instance
     return SharedStudy(url, study, description.space, points)
 
 

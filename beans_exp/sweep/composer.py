@@ -27,7 +27,7 @@ class Composer:
 
     def point(self, params: Mapping[str, Any], *more: str) -> Point:
         """Return the point of `params` and the overrides in `more`, untested; raises ConfigError if it cannot run."""
-        return self._compose([*self.fixed, *space.words(params), *more, "trainer.test=false"])
+        return self._compose([*self.fixed, *space.to_overrides(params), *more, "trainer.test=false"])
 
     def tested(self, point: Point) -> Point:
         """Return `point` with the test, not trained again: of two overrides of a key Hydra takes the last."""
@@ -45,7 +45,8 @@ class Composer:
             fixed.append("hydra.mode=RUN")  # the experiment may set MULTIRUN,
         if point.config.tracking.save_model == "best":
             fixed.append("tracking.save_model=all")  # and `best`, which a single run refuses
-        return [*fixed, *space.words(params), *(f"{option.key}={shown(option.neutral)}" for option in point.inert)]
+        neutral = [f"{option.key}={shown(option.neutral)}" for option in point.inert]
+        return [*fixed, *space.to_overrides(params), *neutral]
 
     def _compose(self, overrides: list[str]) -> Point:
         config = to_config(self.loader.load_sweep_config(self.config, overrides))

@@ -77,7 +77,7 @@ def confirm(
     best = best_trials(trials, maximize, wanted.top)
     fresh = _fresh_seeds(trials, shared.seed, wanted.seeds)
     points = {trial.number: _points(trial, composer, fresh) for trial in best}
-    log.info("confirmation: %d configurations on %d fresh seeds each", len(points), wanted.seeds)
+    log.info("confirmation: %d configurations, %d fresh seeds each", len(points), wanted.seeds)
     values = run_points(jobs, [point for seeds in points.values() for point in seeds])
     ranked = _ranked(trials, points, values, maximize)
     tests = [composer.tested(point) for point in ranked[0].points] if ranked else []
@@ -153,6 +153,6 @@ def _log(candidates: Sequence[Candidate], jobs: SweepJobs) -> None:
 
 
 def _rows(candidate: Candidate, jobs: SweepJobs) -> Iterator[list[object]]:
-    trial, overrides = candidate.trial, " ".join(space.words(candidate.trial.params))
+    trial, overrides = candidate.trial, " ".join(space.to_overrides(candidate.trial.params))
     for point, value in zip(candidate.points, candidate.values, strict=True):
         yield [trial.number, trial.values[0], point.config.seed, value, jobs.run_id(point.fingerprint), overrides]

@@ -13,18 +13,18 @@ from beans_exp.data.source import text_digest
 from beans_exp.hpo import space
 from beans_exp.hpo.confirmation_lock import confirmation_lock
 from beans_exp.hpo.storage import absolute_storage, lost_storage_as_error
-from beans_exp.hpo.study import open_study
+from beans_exp.hpo.study import SharedStudy, open_study
 from beans_exp.startup.console import errors_as_messages
 from beans_exp.sweep.composer import Composer
 from beans_exp.sweep.confirm import confirm
 from beans_exp.sweep.preview import print_search_preview
 from beans_exp.sweep.search_loop import SearchLoop
-from beans_exp.sweep.search_options import check_options, read_options, refuse_test_metrics
-from beans_exp.sweep.search_space import check_space
+from beans_exp.sweep.search_options import SearchOptions, check_options, read_options, refuse_test_metrics
+from beans_exp.sweep.search_space import CheckedSpace, check_space
 from beans_exp.sweep.search_verdict import judge
 from beans_exp.sweep.study_description import default_study_name, describe_study
 from beans_exp.sweep.summary import summarize
-from beans_exp.sweep.sweep_jobs import default_storage, open_jobs
+from beans_exp.sweep.sweep_jobs import SweepJobs, default_storage, open_jobs
 from beans_exp.tracking import tags
 
 
@@ -38,7 +38,8 @@ def run_search(
     with errors_as_messages():
         options = read_options(given)
         refuse_test_metrics(config)
-        fixed, searched = space.split_overrides(space.parsed(options.params, arguments, hydra_context.config_loader))
+        overrides = space.parse_overrides(options.params, arguments, hydra_context.config_loader)
+        fixed, searched = space.split_overrides(overrides)
         composer = Composer(hydra_context, config, fixed)
         checked = check_space(composer, searched)
         description = describe_study(composer, checked.first, searched)
@@ -60,10 +61,19 @@ def run_search(
         ):
             wanted = {"storage": url, "name": name, "wanted": options.n_trials}
             jobs.sweep.parent.set_tag(tags.STUDY, json.dumps(wanted))
-            SearchLoop(options, composer, study, jobs, checked.tunes).run()
-            succeeded = judge(study.counted, options)
-            with confirmation_lock(study):
-                confirmed = confirm(study.counted, composer, jobs, first.objective) if succeeded else None
-                summarize(study, composer, jobs, first, confirmed.winner if confirmed else None)
-    if confirmed is None or not confirmed.complete:
+            succeeded = _search_and_confirm(options, composer, checked, study, jobs)
+    if not succeeded:
         sys.exit(1)
+
+
+def _search_and_confirm(
+    options: SearchOptions, composer: Composer, checked: CheckedSpace, study: SharedStudy, jobs: SweepJobs
+) -> bool:
+    """Run the trials, confirm the best of them, and summarize; return whether the search and every run succeeded."""
+    config = checked.first.config
+    SearchLoop(options, composer, study, jobs, checked.tunes).run()
+    succeeded = judge(study.counted, options)
+    with confirmation_lock(study):
+        confirmed = confirm(study.counted, composer, jobs, config.objective) if succeeded else None
+        summarize(study, composer, jobs, config, confirmed.winner if confirmed else None)
+    return confirmed is not None and confirmed.complete

@@ -31,7 +31,7 @@ def check_space(composer: Composer, searched: Mapping[str, BaseDistribution]) ->
     """
     if not searched:
         raise ConfigError("the search space is empty: leave something open, for example finetune.blocks=range(0,12)")
-    ends = {key: space.ends(distribution) for key, distribution in searched.items()}
+    ends = {key: space.end_values(distribution) for key, distribution in searched.items()}
     first = composer.point({key: values[0] for key, values in ends.items()})
     tunes = False
     for key in ends:
@@ -46,7 +46,7 @@ def check_space(composer: Composer, searched: Mapping[str, BaseDistribution]) ->
 
 
 def _variations(composer: Composer, key: str, ends: Mapping[str, Sequence[Any]]) -> list[list[Point]]:
-    """Points that differ in `key` alone: at both corners of the space, then at others until `key` shows an effect."""
+    """Return points that differ only in `key`: at both corners, then elsewhere until `key` shows an effect."""
     first, last = ({other: values[index] for other, values in ends.items()} for index in (0, -1))
     others = [first | {other: value} for other, values in ends.items() if other != key for value in values[1:]]
     variations = [_vary(composer, key, ends[key], corner) for corner in (first, last)]

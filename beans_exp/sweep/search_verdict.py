@@ -9,7 +9,7 @@ from beans_exp.sweep.search_options import SearchOptions
 
 
 def failed_trials(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trials that failed for a cause of their own, not because their sweep was killed."""
+    """Return the trials whose job failed, not those whose sweep was killed."""
     return [trial for trial in trials if trial.state == TrialState.FAIL and CAUSE in trial.user_attrs]
 
 

@@ -1,4 +1,4 @@
-"""The end of a trial: its result is told to the study, and printed as one line."""
+"""The results of trials: stored in the study, and printed as one line each."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -62,4 +62,4 @@ class TrialResults:
 
 
 def _overrides(trial: Trial) -> str:
-    return " ".join(space.words(trial.params))
+    return " ".join(space.to_overrides(trial.params))

@@ -1,4 +1,4 @@
-"""Trials of dead and silent processes are closed, and their points retried; those of living ones are left alone."""
+"""Trials of dead and silent processes are closed, and their points retried; those of living ones are kept."""
 
 import os
 import subprocess

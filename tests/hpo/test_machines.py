@@ -23,7 +23,7 @@ from tests.servers import mlflow_server, postgres
 
 TRIALS = 3
 SEARCH = [
-    *["-m", "hydra/sweeper=optuna", *TINY, "trainer.epochs=2", "trainer.batch_size=6", "confirm.top=0"],
+    *["-m", "hydra/sweeper=optuna", *TINY, "trainer.epochs=1", "trainer.batch_size=6", "confirm.top=0"],
     *["hydra/sweeper/sampler=random", "reg.l2=tag(log,interval(1e-5,1e-1))", "tracking.save_model=none"],
     f"hydra.sweeper.n_trials={TRIALS}",
 ]

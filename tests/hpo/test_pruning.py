@@ -69,7 +69,7 @@ def test_a_trial_that_tunes_is_not_compared_by_its_head(trial: optuna.Trial) -> 
 
 
 @pytest.mark.parametrize("tunes", [True, False])
-def test_a_head_alone_is_compared_unless_the_search_tunes(trial: optuna.Trial, tunes: bool) -> None:
+def test_a_run_without_tuning_is_compared_unless_the_search_tunes(trial: optuna.Trial, tunes: bool) -> None:
     epoch_reporter(_config(trial, tunes=tunes))(1, _epoch(0.1), 0)
     assert bool(_reported()) != tunes
 

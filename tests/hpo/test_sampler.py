@@ -1,4 +1,4 @@
-"""Samplers of a shared study: what they draw depends on the trial, not on the process that asks."""
+"""Samplers of a shared study: what they draw depends on the trial, not on the process that draws it."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,8 +15,8 @@ from tests.hpo.studies import DESCRIPTION, journal_url, open_test_study
 @pytest.mark.parametrize("kind", ["TPESampler", "RandomSampler", "CmaEsSampler", "NSGAIISampler"])
 def test_draws_depend_on_the_trials_number_not_on_the_process(kind: str) -> None:
     sampler = {"_target_": f"optuna.samplers.{kind}", "seed": 3}
-    alone, shared = journal_url("alone.log"), journal_url("shared.log")
-    with open_test_study(alone, sampler=sampler) as study:
+    single, shared = journal_url("single.log"), journal_url("shared.log")
+    with open_test_study(single, sampler=sampler) as study:
         expected = [study.ask().params for _ in range(4)]
     with open_test_study(shared, sampler=sampler) as one, open_test_study(shared, sampler=sampler) as other:
         drawn = [study.ask().params for study in (one, other, other, one)]

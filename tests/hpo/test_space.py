@@ -9,13 +9,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from beans_exp.errors import ConfigError
-from beans_exp.hpo.space import describe, differences, grid, parsed, split_overrides, words
+from beans_exp.hpo.space import describe, differences, grid, parse_overrides, split_overrides, to_overrides
 
 Space = dict[str, BaseDistribution]
 
 
 def _space(*overrides: str, loader: ConfigLoader | None = None) -> Space:
-    return split_overrides(parsed(None, overrides, loader))[1]
+    return split_overrides(parse_overrides(None, overrides, loader))[1]
 
 
 SWEEPS: list[tuple[str, BaseDistribution]] = [
@@ -79,14 +79,14 @@ def test_a_glob_becomes_a_choice_of_the_options_it_matches(word: str, options: l
 
 def test_overrides_that_are_not_swept_stay_unchanged() -> None:
     given = ["model=inception", "~reg.l1", "kernel.filters=[3, 8,60]", "run_name='a b'", "seed=1", "seed=2", "x=${y}"]
-    fixed, space = split_overrides(parsed(None, [*given, "reg=l1,l2"], None))
+    fixed, space = split_overrides(parse_overrides(None, [*given, "reg=l1,l2"], None))
     assert fixed == given
     assert list(space) == ["reg"]
 
 
 def test_the_command_line_replaces_the_params_of_an_experiment() -> None:
     params = {"reg": "l1,l2", "seed": "range(3)", "kernel.filters": [3, 8, 60], "trainer.patience": None}
-    fixed, space = split_overrides(parsed(params, ["seed=7", "reg=none,dropout"], None))
+    fixed, space = split_overrides(parse_overrides(params, ["seed=7", "reg=none,dropout"], None))
     assert fixed == ["kernel.filters=[3,8,60]", "trainer.patience=null", "seed=7"]
     assert space == {"reg": CategoricalDistribution(["none", "dropout"])}
 
@@ -143,7 +143,7 @@ PARSED: list[tuple[str, list[Any]]] = [
 @pytest.mark.parametrize(("word", "expected"), PARSED, ids=[word for word, _ in PARSED])
 def test_hydra_parses_drawn_values_as_the_sweep_meant_them(word: str, expected: list[Any]) -> None:
     ((key, values),) = grid(_space(word)).items()
-    again = OverridesParser.create().parse_overrides([item for value in values for item in words({key: value})])
+    again = OverridesParser.create().parse_overrides([item for value in values for item in to_overrides({key: value})])
     assert {override.get_key_element() for override in again} == {key}
     assert [override.value() for override in again] == expected
     assert [type(override.value()) for override in again] == [type(value) for value in expected]
@@ -153,7 +153,9 @@ def test_the_overrides_of_a_trial_have_its_values() -> None:
     space = _space("lr=tag(log,interval(1e-8,1e9))", "n=int(interval(0,5))", "step=range(0,1,0.1)", "filters=[1,2],[3]")
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for trial in (study.ask(space) for _ in range(30)):
-        again = {item.key_or_group: item for item in OverridesParser.create().parse_overrides(words(trial.params))}
+        again = {
+            item.key_or_group: item for item in OverridesParser.create().parse_overrides(to_overrides(trial.params))
+        }
         assert all(again[key].value() == trial.params[key] for key in ("lr", "n", "step"))
         assert again["filters"].value() in ([1, 2], [3])
 

@@ -54,7 +54,7 @@ def test_the_winner_is_tested_and_not_trained_again(loader: ConfigLoader) -> Non
 
 def test_an_option_that_has_an_effect_beside_one_choice_only_is_searched(loader: ConfigLoader, weights: str) -> None:
     words = ["model=lenet,inception,googlenet", "finetune.blocks=range(0,4)"]
-    _, searched = space.split_overrides(space.parsed(None, words, loader))
+    _, searched = space.split_overrides(space.parse_overrides(None, words, loader))
     fixed = [f"model.weights={weights}", "data=synthetic", "data.image_size=75"]
     assert check_space(make_composer(loader, fixed), searched).tunes
 
@@ -62,7 +62,7 @@ def test_an_option_that_has_an_effect_beside_one_choice_only_is_searched(loader:
 def test_another_result_version_is_another_study_by_default(
     loader: ConfigLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, searched = space.split_overrides(space.parsed(None, ["reg.l2=choice(0.0,0.01)"], loader))
+    _, searched = space.split_overrides(space.parse_overrides(None, ["reg.l2=choice(0.0,0.01)"], loader))
     composer = make_composer(loader, TINY)
     first = composer.point({"reg.l2": 0.0})
 

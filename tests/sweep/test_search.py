@@ -1,7 +1,7 @@
 """Searches as a user starts them: trials, pruning, confirmation, and the same command again.
 
 Hydra's own test suite for sweepers composes configurations that this project's schema refuses; its suite for launchers
-runs in `tests/sweep/test_launchers.py`.
+runs in `tests/launcher/test_hydra_suites.py`.
 """
 
 import csv
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.xdist_group("search")
 
 SEARCH = ["-m", "hydra/sweeper=optuna", *TINY, "trainer.batch_size=6"]
 GRID = [*SEARCH, "trainer.epochs=1", "kernel=k3,k5", "reg.l2=choice(0.0,0.01)", "hydra/sweeper/sampler=brute_force"]
-GRID += ["confirm.top=1", "confirm.seeds=1", "hydra.sweeper.n_jobs=2"]
+GRID += ["tracking.save_model=none", "confirm.top=1", "confirm.seeds=1", "hydra.sweeper.n_jobs=2"]
 
 
 class Results:
@@ -48,7 +48,7 @@ class Results:
 
 @dataclass(frozen=True)
 class Searched:
-    """A search of three trials, then the same command with one more: the output of both, and what the first left."""
+    """A search of three trials, its results, and then the same command with one more."""
 
     folder: Path
     first: Ended

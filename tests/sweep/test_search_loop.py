@@ -1,4 +1,4 @@
-"""The loop of a search, with jobs that end at once: equal trials run once, and every end is told to the study."""
+"""The loop of a search, with jobs that end at once: equal trials run once, and every result reaches the study."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -138,7 +138,7 @@ def test_the_end_of_a_trial_that_was_presumed_dead_is_not_recorded(
     study: SharedStudy, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Presumed(_Jobs):
-        """While the job runs, another machine hears nothing of its trial and closes it."""
+        """While the job runs, another machine sees no heartbeat of its trial and closes it."""
 
         def wait(self) -> list[tuple[int, JobReturn]]:
             storage, (trial,) = study.study, study.study.get_trials(states=[TrialState.RUNNING])
