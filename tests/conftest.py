@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ from hydra.core.global_hydra import GlobalHydra
 from beans_exp import schema
 from beans_exp.data import Data, Source, Split
 from beans_exp.schema import Config
-from tests.trained import Store, trained_store
+
+if TYPE_CHECKING:
+    from tests.trained import Store
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -135,6 +138,8 @@ def data() -> Data:
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(tmp_path_factory: pytest.TempPathFactory) -> "Store":
     """A store with a trained run; tests that use it share the xdist group `store`."""
+    from tests.trained import trained_store  # TensorFlow is for the workers that train
+
     return trained_store(tmp_path_factory.mktemp("store"))
