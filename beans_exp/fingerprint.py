@@ -51,7 +51,7 @@ HASHED_DEFAULTS: dict[str, Any] = {
     "trainer.deterministic": False,
     "trainer.precision": "float32",
 }
-"""The value of each key that an absent entry of the hash stands for: the key's default when the key was introduced.
+"""The value of each key when it is absent from the hash: its default when the key was introduced.
 
 A new key is added here with its default. An entry is never changed, not even when the default in the schema is.
 """

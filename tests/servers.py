@@ -191,7 +191,7 @@ def compose_server(
 ) -> Iterator[Restartable]:
     """Run the program of a service of docker-compose.yml in `folder`, without a container, on loopback.
 
-    `variables` stand for `.env`; `environment` and `words` of the command replace what only exists in the container.
+    `variables` replace `.env`; `environment` and `words` of the command replace what only exists in the container.
     """
     command, found = compose_service(name, variables)
     assignments = [f"{key}={value}" for key, value in (found | environment).items()]
@@ -208,7 +208,7 @@ def compose_server(
 def server_of_users(folder: Path, database: str, variables: dict[str, str]) -> Iterator[str]:
     """Run the programs of `docker compose up proxy` from the same files on this machine; yield the https address.
 
-    `variables` stand for `.env`; `database` takes the place of the service `postgres`. The certificate, for localhost,
+    `variables` replace `.env`; `database` takes the place of the service `postgres`. The certificate, for localhost,
     is `fullchain.pem` in `folder`. Skips the test where nginx or openssl is missing.
     """
     nginx, openssl = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"), shutil.which("openssl")

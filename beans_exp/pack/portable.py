@@ -28,7 +28,7 @@ class Scrubber:
     """Removes what names the machine: `folders` become relative, other paths their last part, `words` disappear."""
 
     folders: Mapping[str, str]
-    """Absolute folders, the longest first, and what stands for each."""
+    """Absolute folders, longest first, and the placeholder for each."""
     words: Sequence[str]
     """Host names, user names and secrets."""
 
