@@ -15,7 +15,7 @@ LOCAL_COLUMNS = tuple(f"user_attrs_{name}" for name in (OWNER, HEARTBEAT))
 USER_ATTRS = (RETRIED, FINGERPRINT, RUN, ORIGIN, TOO_SLOW, CAUSE)
 SYSTEM_ATTRS = ("grid_id", "search_space", "fixed_params", "constraints")
 SYSTEM_PREFIXES = ("completed_rung_", "tpe:relative_params", "NSGAIISampler:generation")
-"""What samplers and pruners note of a trial. CMA-ES notes a pickle, which would run code: it starts over instead."""
+"""Attributes of samplers and pruners. CMA-ES stores a pickle, which could run code: it starts over instead."""
 
 
 def trial_to_json(trial: FrozenTrial) -> dict[str, Any]:
@@ -66,5 +66,5 @@ def _picked(attrs: Mapping[str, Any], names: Iterable[str], prefixes: tuple[str,
 
 
 def trial_identity(trial: Mapping[str, Any]) -> str:
-    """Return what tells a trial from every other one of its study, in any storage: the microsecond of its start."""
+    """Return the identity of a trial in any storage of its study: the microsecond of its start."""
     return str(trial["started"] or json.dumps(trial["params"], sort_keys=True))

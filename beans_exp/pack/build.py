@@ -27,7 +27,7 @@ USER = "mlflow.user"
 
 @dataclass(frozen=True)
 class Request:
-    """What is packed: the sweep, or all if None; the models `none`, `best` or `all`; the storage of the studies."""
+    """The sweep to pack, or None for all; the models to include: `none`, `best` or `all`; the studies' storage."""
 
     sweep: Sweep | None
     models: str
@@ -36,7 +36,7 @@ class Request:
 
 @dataclass
 class Contents:
-    """What a file of packed runs holds, counted, and notes about what was left out."""
+    """The number of runs, sweeps, models and trials in a file, and notes about everything that was left out."""
 
     runs: int
     sweeps: int
@@ -46,7 +46,7 @@ class Contents:
 
 
 def pack(reader: Reader, request: Request, file: Path) -> Contents:
-    """Write `file`, which is complete or absent, and return what it holds.
+    """Write `file`, which is complete or absent, and return its contents.
 
     Raises BeansExpError if there is no run to pack, or a store or the file cannot be used.
     """

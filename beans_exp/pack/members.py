@@ -1,4 +1,4 @@
-"""The members that a run becomes: its JSON and its artifacts, without what names the machine or can be drawn again."""
+"""A run as members of the file: JSON and artifacts, without names of the machine and pictures that can be redrawn."""
 
 import csv
 import io

@@ -25,7 +25,7 @@ SHORTEST_BYTES = 4
 
 @dataclass(frozen=True)
 class Scrubber:
-    """Removes what names the machine: `folders` become relative, other paths their last part, `words` disappear."""
+    """Removes names of the machine: `folders` become relative, other paths their last part, `words` are masked."""
 
     folders: Mapping[str, str]
     """Absolute folders, longest first, and the placeholder for each."""

@@ -20,7 +20,7 @@ from beans_exp.tracking.store_errors import store_errors
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run in a store, as much of it as decides whether and how it is packed."""
+    """A run in a store: the facts that decide whether and how it is packed."""
 
     run_id: str
     id: str
@@ -37,7 +37,7 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class Selection:
-    """What is packed of an experiment: runs by their packed ids, parent runs by their sweeps' ids."""
+    """The part of an experiment that is packed: runs by packed id, parent runs by the id of their sweep."""
 
     runs: dict[str, StoredRun]
     parents: dict[str, StoredRun]
@@ -125,7 +125,7 @@ def _one_of_each(runs: Iterable[StoredRun]) -> dict[str, StoredRun]:
 
 
 def _rank(client: mlflow.MlflowClient, stored: StoredRun) -> tuple[float, int] | None:
-    """What ranks a run: its objective, higher is better, then the earlier start; None without a model."""
+    """The rank of a run: its objective, higher is better, then the earlier start; None without a model."""
     if not stored.has_model:
         return None
     run = client.get_run(stored.run_id)

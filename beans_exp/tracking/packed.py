@@ -66,7 +66,7 @@ class PackedRun:
 
     @classmethod
     def loads(cls, content: bytes) -> "PackedRun":
-        """Read what `dumps` wrote; raises ValueError, continuing "must ...", for anything that MLflow would refuse."""
+        """Read what `dumps` wrote; raises ValueError, continuing "must ...", for a run that MLflow would reject."""
         plain = from_json(content)
         try:
             metrics = {name: _points(**columns) for name, columns in plain["metrics"].items()}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 KIND, FORMAT = "beans_exp runs", 1
-"""What the manifest calls the file; the format is raised when an older version could not read it."""
+"""The kind and the format in the manifest; the format is raised when an older version could not read it."""
 MANIFEST = "manifest.json"
 RUN, STUDY = "run.json", "study.json"
 RUNS, SWEEPS, ARTIFACTS, MODEL = "runs", "sweeps", "artifacts", "model"

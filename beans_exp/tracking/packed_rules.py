@@ -1,4 +1,4 @@
-"""What MLflow accepts, checked before a run is written: it would refuse the rest halfway."""
+"""MLflow's rules for names and values, checked before anything is written: MLflow would reject a run halfway."""
 
 import posixpath
 import re

@@ -53,7 +53,7 @@ def read_run(uri: str, run_id: str) -> PackedRun:
 def local_files(address: str) -> Iterator[dict[str, Path]]:
     """Yield the files at an artifact address by their relative paths; those of a server are downloaded meanwhile.
 
-    Links are left out: what they lead to is not part of the run.
+    Links are left out: their targets are not part of the run.
     """
     with tempfile.TemporaryDirectory(prefix="beans_exp-") as temporary:
         repository = get_artifact_repository(address)

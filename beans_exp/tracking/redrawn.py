@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 CURVES, MATRIX = "curves.png", "confusion_matrix.png"
 EPOCH_METRICS = ("train/loss", "val/loss", "train/accuracy", "val/accuracy", "stage")
-"""What the curves are drawn from."""
+"""The metrics that the curves show."""
 Value = TypeVar("Value")
 MAX_EPOCHS, MAX_CLASSES, MAX_PREDICTIONS = 100_000, 100, 16 << 20
 """Beyond these a picture is packed as it is: its size grows with the classes."""

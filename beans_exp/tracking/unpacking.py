@@ -49,7 +49,7 @@ class KnownRun:
         return self.tags.get(tags.MODEL) == tags.NOT_PACKED
 
     def knows_less(self, packed: PackedRun) -> bool:
-        """Whether it lacks what `packed` has: its end, if it was interrupted, or its test."""
+        """Whether `packed` has an end that it lacks, because it was interrupted, or a test."""
         if self.status == "RUNNING":
             return tags.PROCESS not in self.tags  # else it was resumed, and trains here
         if self.status != "FINISHED" and packed.status == "FINISHED":
@@ -94,7 +94,7 @@ def create_run(client: mlflow.MlflowClient, experiment_id: str, packed: PackedRu
 def fill_run(client: mlflow.MlflowClient, run_id: str, packed: PackedRun, artifacts: Path, model: Path | None) -> None:
     """Write `packed`, the files in the folder `artifacts` and the `model` to the run, then end it as `packed` ended.
 
-    What the run has is not written twice; a cause and a traceback of an interrupted run give way to its later end.
+    Nothing is written twice. The cause and the traceback of an interruption are deleted when the run finished later.
     """
     before = client.get_run(run_id)
     deliver(client, run_id, Message("params", packed.params))
@@ -120,7 +120,7 @@ def log_metrics(client: mlflow.MlflowClient, run_id: str, packed: PackedRun) -> 
 
 
 def add_model(client: mlflow.MlflowClient, run_id: str, model: Path) -> None:
-    """Log the model in the folder `model` as the run's, unless it has one; continue what was interrupted."""
+    """Log the model in the folder `model` as the run's, unless it has one; an interrupted attempt is continued."""
     run = client.get_run(run_id)
     query = f"source_run_id = '{run_id}'"
     begun = client.search_logged_models([run.info.experiment_id], filter_string=query, max_results=1)

@@ -1,1 +1,1 @@
-"""`python -m beans_exp.unpack`: runs from a packed file, brought into the store of this folder."""
+"""`python -m beans_exp.unpack`: add packed runs to the store of this folder."""

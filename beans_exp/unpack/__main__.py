@@ -1,9 +1,10 @@
-"""`python -m beans_exp.unpack`: bring packed runs into the store of this folder.
+"""`python -m beans_exp.unpack`: add packed runs to the store of this folder.
 
-    python -m beans_exp.unpack runs.zip          # what python -m beans_exp.pack wrote here or on another machine
+    python -m beans_exp.unpack runs.zip
 
-Each run is brought once, however often the file is given, under a new id. Sweeps that both machines ran are merged. The
-runs count as finished: grids here reuse them, reports show them. A damaged or foreign file is refused whole.
+The file comes from python -m beans_exp.pack. Each run is added once, under a new id, however often the file is given.
+Sweeps that both machines ran are merged. Grids here reuse the runs, and reports include them. A damaged or foreign file
+is refused as a whole.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The file that is read: refused whole unless every member is what its manifest says, before anything is written."""
+"""A file of packed runs, refused as a whole unless every member matches its manifest."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ from beans_exp.tracking.packed_file import FORMAT, KIND, MANIFEST, MAX_TEXT, fro
 from beans_exp.unpack.entries import COPY_AGAIN, FOREIGN, Member, check_entry, check_sizes, described_members, refusal
 
 DAMAGE = (BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError, zlib.error)
-"""What `zipfile` raises for a file that is cut, changed, encrypted, or compressed in another way."""
+"""Errors that `zipfile` raises for a file that is cut, changed, encrypted or compressed in another way."""
 CHUNK = 1 << 20
 
 
@@ -31,11 +31,11 @@ class Archive:
     members: dict[str, Member]
 
     def read(self, name: str) -> bytes:
-        """Return the content of a small member; raises BeansExpError if it is not what the manifest says."""
+        """Return the content of a small member; raises BeansExpError if it does not match the manifest."""
         return b"".join(read_chunks(self.file, self.members[name]))
 
     def check(self) -> None:
-        """Read every member; raises BeansExpError for the first that is not what the manifest says."""
+        """Read every member; raises BeansExpError for the first that does not match the manifest."""
         for member in self.members.values():
             for _ in read_chunks(self.file, member):
                 pass
@@ -121,7 +121,7 @@ def _read_manifest(file: Path, info: ZipInfo) -> dict[str, Any]:
     if manifest.get("kind") != KIND or type(manifest.get("format")) is not int:
         raise refusal(file, MANIFEST, f"have the kind {KIND} and a format", FOREIGN)
     if manifest["format"] > FORMAT:
-        newer = f"Install beans_exp {ascii(manifest.get('beans_exp'))[1:20]} or newer"
+        newer = f"Install beans_exp {ascii(str(manifest.get('beans_exp'))[:20])[1:-1]} or newer"
         raise refusal(file, MANIFEST, f"have the format {FORMAT} or an older one, not {manifest['format']}", newer)
     if not re.fullmatch(r"[^\x00-\x1f\ud800-\udfff]{1,250}", str(manifest.get("experiment") or "")):
         raise refusal(file, MANIFEST, "name an experiment")

@@ -1,4 +1,4 @@
-"""The runs of a file, brought into a store: those that it lacks, under new ids, with their sweeps and studies."""
+"""Unpacking: the runs that a store lacks are added under new ids, with their sweeps and studies."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -24,30 +24,30 @@ from beans_exp.unpack.sweeps import SweepUnpacker
 Ids = Mapping[str, str]
 """Ids of runs in this store."""
 NEW, UPDATED, MODEL_ONLY, KNOWN = "new", "updated", "model only", "known"
-"""What is to be written of a run: all, what it lacks, its model, nothing."""
+"""How much of a run is written: all, the missing part, the model only, nothing."""
 
 
 @dataclass
 class Changes:
-    """What unpacking a file added to a store."""
+    """Counts of the changes that unpacking a file made to a store."""
 
     new: int = 0
     updated: int = 0
-    """Runs that an earlier file, or an interrupted command, brought without their end, their test or their model."""
+    """Runs that an earlier file, or an interrupted command, added without their end, their test or their model."""
     known: int = 0
     new_sweeps: int = 0
     merged_sweeps: int = 0
     new_trials: int = 0
 
     def count(self, need: str) -> None:
-        """Count a run by what is to be written of it."""
+        """Count a run by how much of it is written."""
         self.new += need == NEW
         self.known += need == KNOWN
         self.updated += need in (UPDATED, MODEL_ONLY)
 
 
 def unpack(content: Content, uri: str, storage: str) -> Changes:
-    """Bring the runs of `content` into the store at `uri`, and its studies to `storage`; both are created if missing.
+    """Add the runs of `content` to the store at `uri`, and its studies to `storage`; both are created if missing.
 
     Runs that the store has are left alone. Raises StoreError for a store or a storage that cannot be used, before
     anything is written if a study there is of another search.
@@ -138,7 +138,7 @@ class _Unpacking:
 
 
 def _need(before: KnownRun | None, run: PackedRun, has_model: bool) -> str:
-    """What is to be written of `run`; `before` is the same run in the store, which is left alone if trained there."""
+    """How much of `run` is written; `before` is the same run in the store, left alone if it was trained there."""
     if before is None:
         return NEW
     if not before.is_copy:

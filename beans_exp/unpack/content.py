@@ -1,4 +1,4 @@
-"""What a checked file holds: runs, sweeps and studies, each one valid before the first is written."""
+"""The runs, sweeps and studies of a checked file, all validated before the first is written."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -25,9 +25,10 @@ from beans_exp.tracking.redrawn import can_be_drawn
 from beans_exp.unpack.archive import Archive, open_archive
 from beans_exp.unpack.entries import FOREIGN, Member
 
-MODEL_FILES = {
-    *("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt"),
-    *("data/model.keras", "data/keras_module.txt", "data/save_format.txt"),
+NEEDED = {"MLmodel", "data/model.keras"}
+MODEL_FILES = NEEDED | {
+    *("conda.yaml", "python_env.yaml", "requirements.txt"),
+    *("data/keras_module.txt", "data/save_format.txt"),
 }
 """The files of a model in Keras' own format."""
 LOADER = "mlflow.keras"
@@ -55,7 +56,7 @@ class Content:
 
 
 def read_content(file: Path) -> Content:
-    """Return what `file` holds; raises BeansExpError, naming member and rule, unless all of it is sound."""
+    """Return the content of `file`; raises BeansExpError, naming member and rule, unless all of it is sound."""
     archive = open_archive(file)
     archive.check()
     found = _folders(archive)
@@ -122,7 +123,7 @@ def _check_pictures(archive: Archive, packed: Packed) -> None:
         text = archive.read(packed.artifacts[PREDICTIONS].name).decode(errors="replace")
     possible = set(can_be_drawn(packed.run, text)) - set(packed.artifacts)
     if impossible := sorted(set(packed.run.drawn) - possible):
-        raise archive.refuse(f"{packed.folder}/{RUN}", f"hold what {impossible[0]} is drawn from", FOREIGN)
+        raise archive.refuse(f"{packed.folder}/{RUN}", f"hold the data for drawing {impossible[0]}", FOREIGN)
 
 
 def _check_model(archive: Archive, packed: Packed) -> None:
@@ -130,13 +131,15 @@ def _check_model(archive: Archive, packed: Packed) -> None:
     if not packed.model:
         return
     name = f"{packed.folder}/{MODEL}"
+    if missing := sorted(NEEDED - set(packed.model)):
+        raise archive.refuse(f"{name}/{missing[0]}", "be in the file")
     if unknown := sorted(set(packed.model) - MODEL_FILES):
         raise archive.refuse(f"{name}/{unknown[0]}", "be a file of a Keras model", FOREIGN)
     try:
         sound = _loads_keras(yaml.safe_load(archive.read(f"{name}/MLmodel")))
     except (AttributeError, KeyError, TypeError, RecursionError, ValueError, yaml.YAMLError) as error:
         raise archive.refuse(f"{name}/MLmodel", f"describe a Keras model ({type(error).__name__})", FOREIGN) from error
-    if not sound or "data/model.keras" not in packed.model:
+    if not sound:
         raise archive.refuse(f"{name}/MLmodel", "describe a model in Keras' own format, without code", FOREIGN)
 
 

@@ -1,4 +1,4 @@
-"""The members of a file by its directory and by its manifest: what is refused before a byte of them is read."""
+"""Checks of a file's directory against its manifest, before any member is read."""
 
 import re
 import stat

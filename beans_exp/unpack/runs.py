@@ -1,4 +1,4 @@
-"""One run of a file, written to the store: its members extracted and checked again, its pictures drawn."""
+"""Unpacking one run: members are extracted and checked again, pictures drawn, and all of it written to the store."""
 
 import tempfile
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The sweeps of a file, brought into a store: a parent run for each, merged with an earlier one of the same sweep."""
+"""Unpacking a sweep: its parent run is created, or merged with the one that the store has."""
 
 import json
 import tempfile
@@ -26,7 +26,7 @@ from beans_exp.unpack.runs import UnpackJob, unpack_run
 from beans_exp.unpack.tables import merge_jobs, sweep_status
 
 OF_THIS_END = (tags.STATUS, tags.CAUSE)
-"""Tags that a merged sweep takes from neither side."""
+"""Tags of a sweep's end, which a merged sweep derives from its jobs."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class SweepUnpacker:
         return create_run(self.reader.client, self.reader.experiment_id, packed.run), True
 
     def finish(self, parent: str, packed: Packed, ids: Mapping[str, str]) -> int:
-        """Write what `packed` holds to the run `parent`, and return the number of new trials.
+        """Write `packed` to the run `parent`, and return the number of new trials.
 
         `ids` are the runs' ids in this store by their packed ids. A sweep that is running is left alone: its table is
         written at its end.
