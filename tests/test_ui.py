@@ -263,7 +263,7 @@ def test_a_server_that_ends_is_one_message(served: Served, output: Output, monke
 
 def test_a_sweep_ends_with_the_command_that_shows_it() -> None:
     uri = store_uri(TrackingConfig())
-    assert ui_hint(uri, "1", SWEEP) == "see it in a browser: python -m beans_exp.ui f00dfeed"
+    assert ui_hint(uri, "1", SWEEP) == "show it in a browser with python -m beans_exp.ui f00dfeed"
     other = ui_hint("sqlite:////else/where.db", "1", SWEEP)
     assert other.endswith("python -m beans_exp.ui f00dfeed --tracking-uri sqlite:////else/where.db")
     assert ui_hint("http://host:1/", "1", SWEEP).startswith("open http://host:1/#/experiments/1/runs")

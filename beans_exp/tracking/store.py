@@ -114,7 +114,7 @@ def ui_hint(uri: str, experiment_id: str, sweep_id: str) -> str:
     if is_server(uri):
         return f"open {uri.rstrip('/')}{experiment_path(experiment_id)}"
     where = [] if uri == store_uri(TrackingConfig()) else ["--tracking-uri", uri]
-    return f"see it in a browser: {shlex.join(['python', '-m', 'beans_exp.ui', sweep_id[:8], *where])}"
+    return f"show it in a browser with {shlex.join(['python', '-m', 'beans_exp.ui', sweep_id[:8], *where])}"
 
 
 def _open_sqlite(file: Path, experiment: str) -> str:

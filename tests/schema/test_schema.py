@@ -57,6 +57,18 @@ def test_every_experiment_is_a_grid_that_opens_with_claim_cost_and_command(file:
     assert config.hydra.sweeper.params
 
 
+def test_the_depth_is_searched_and_plotted_alone() -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        search, curve = (
+            compose("config", [f"experiment={name}"], return_hydra_config=True).hydra.sweeper
+            for name in ("search_depth", "depth_curve")
+        )
+    assert search.params == {"finetune.blocks": "range(0,13)"}
+    assert curve.params == {**search.params, "seed": "range(3)"}
+    assert (search.n_trials, search.trial_seconds) == (13, None)
+    assert search.sampler._target_.endswith("GridSampler") and search.pruner._target_.endswith("NopPruner")
+
+
 @pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=lambda file: str(file.relative_to(CONF)))
 def test_every_file_opens_with_a_comment_for_the_help(file: Path) -> None:
     assert not isinstance(yaml.safe_load(file.stem), bool), "YAML reads this name as true or false"
