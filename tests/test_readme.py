@@ -13,7 +13,7 @@ import pytest
 import tasks
 from beans_exp.schema import CONF
 from tests.conftest import TINY
-from tests.servers import AUTH_COMMAND, SERVER_COMMAND
+from tests.servers import AUTH_COMMAND
 
 ROOT = CONF.parent
 README = (ROOT / "README.md").read_text()
@@ -31,9 +31,11 @@ BY_ANOTHER_TEST = {
     "python -m beans_exp.predict RUN_ID more_leaves/ --json": "test_predict",
     "python -m beans_exp.predict RUN_ID more_leaves/ --gradcam heat": "test_predict",
     "python -m beans_exp.promote RUN_ID": "test_predict",
-    SERVER_COMMAND.format(
-        uri="sqlite:///mlruns/mlflow.db", artifacts="mlruns/artifacts"
-    ): "test_tracking starts the server by these words",
+    "python -m beans_exp.ui --open": "test_ui and test_browser",
+    "python -m beans_exp.ui SWEEP_ID": "test_ui and test_browser",
+    "python -m beans_exp.ui RUN_ID RUN_ID": "test_ui and test_browser",
+    "python -m beans_exp.pack beans_exp runs.zip": "tests/pack",
+    "python -m beans_exp.unpack runs.zip": "tests/pack",
     "ray start --head --num-cpus=8": "test_launchers starts the two nodes by Ray's own test cluster",
     "ray start --address=HOST:6379 --num-cpus=8": "test_launchers",
     "RAY_ADDRESS=HOST:6379 python -m beans_exp -m hydra/launcher=ray model=lenet reg=l1,l2,dropout"

@@ -11,7 +11,8 @@ from beans_exp.schema import TrackingConfig
 
 def add_experiment(parser: ArgumentParser) -> None:
     """Add the experiment whose runs a command reads, and its store."""
-    parser.add_argument("experiment", nargs="?", default=TrackingConfig().experiment, help="default: %(default)s")
+    default = TrackingConfig().experiment
+    parser.add_argument("experiment", nargs="?", default=default, help=f"default: {default}")
     add_tracking_uri(parser)
 
 
