@@ -25,7 +25,7 @@ def test_a_file_is_replaced(content: object) -> None:
     assert _names() == ["file.txt"]
 
 
-def test_the_old_file_stays_if_writing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_old_file_stays_if_writing_fails() -> None:
     def fail(stream: BinaryIO) -> None:
         stream.write(b"half")
         raise OSError(28, "No space left on device")
@@ -37,18 +37,21 @@ def test_the_old_file_stays_if_writing_fails(monkeypatch: pytest.MonkeyPatch) ->
     assert _names() == ["file.txt"]
 
 
-def test_content_is_on_disk_before_it_has_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def _record_syncs(monkeypatch: pytest.MonkeyPatch, target: Path) -> list[tuple[str, bool]]:
+    """Return the names of everything that is synced from now on, and whether `target` existed at that moment."""
     synced: list[tuple[str, bool]] = []
 
     def record(descriptor: int) -> None:
-        synced.append((os.readlink(f"/proc/self/fd/{descriptor}"), FILE.exists()))
+        synced.append((Path(f"/proc/self/fd/{descriptor}").readlink().name, target.exists()))
 
     monkeypatch.setattr(os, "fsync", record)
+    return synced
+
+
+def test_content_is_on_disk_before_it_has_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = _record_syncs(monkeypatch, FILE)
     write_whole(FILE, "new")
-    assert [(Path(name).name, named) for name, named in synced] == [
-        ("file.txt.unfinished", False),
-        (Path.cwd().name, True),
-    ]
+    assert synced == [("file.txt.unfinished", False), (Path.cwd().name, True)]
 
 
 def _make(path: Path) -> None:
@@ -61,17 +64,12 @@ def test_a_target_is_made_once() -> None:
     assert make_once(Path("deep/target"), _make)
     assert not make_once(Path("deep/target"), lambda path: pytest.fail("made twice"))
     assert (Path("deep/target") / "inner" / "file").read_text() == "content"
-    assert make_once(FILE, lambda path: path.write_text("x") and None)
+    assert make_once(FILE, lambda path: write_whole(path, "x"))
     assert FILE.read_text() == "x"
 
 
 def test_everything_in_a_target_is_on_disk_before_it_has_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[tuple[str, bool]] = []
-
-    def record(descriptor: int) -> None:
-        synced.append((Path(os.readlink(f"/proc/self/fd/{descriptor}")).name, Path("target").exists()))
-
-    monkeypatch.setattr(os, "fsync", record)
+    synced = _record_syncs(monkeypatch, Path("target"))
     make_once(Path("target"), _make)
     assert sorted(synced[:-1]) == [("file", False), ("inner", False), ("target.unfinished", False)]
     assert synced[-1] == (Path.cwd().name, True)

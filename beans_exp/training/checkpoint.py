@@ -1,44 +1,69 @@
-"""Where a run stands, on disk: written whole at an epoch's end, so that a killed run goes on from there."""
+"""Checkpoints: the state of training, written at the end of an epoch so that a killed run can resume."""
 
 import json
 import logging
-import os
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from beans_exp.files import FormatError, remove, write_whole
+
 log = logging.getLogger("beans_exp")
 
-SHARE = 0.01
-"""The part of training that checkpoints may cost."""
+FORMAT = 2
+"""Raised by hand when the content of a checkpoint file changes; files without a format have format 1."""
+COST_SHARE = 0.01
+"""The fraction of the training time that checkpoints may take."""
 LONGEST = 120.0
-"""Seconds after which an epoch's end is kept whatever it costs: what a killed run loses at most, but for one epoch."""
-PARTS = ("model", "fitted", "optimizer", "best")
+"""Seconds after which a checkpoint is due at any cost: a killed run loses these and one epoch at most."""
 ASSUMED_SPEED = 4e8
-"""Bytes a second, until the first checkpoint is measured."""
+"""Bytes written per second, until the first checkpoint is measured."""
+VARIABLE_GROUPS = ("model", "fitted", "optimizer", "best")
+DAMAGE = (EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
+"""Errors that NumPy and `json` raise for a damaged file."""
 
 
 @dataclass(frozen=True)
-class State:
-    """Where training stands after an epoch: what `training` needs to go on as if nothing had happened."""
+class TrainingState:
+    """Everything that training needs to resume after an epoch as if it had not been interrupted."""
 
     stage: int
-    """The number of the stage that the last epoch belongs to."""
+    """The number of the stage of the last epoch."""
     stage_best: float
+    """The highest validation accuracy of that stage."""
     stalled: int
+    """Epochs of that stage since then."""
     epochs: list[dict[str, float]]
     """The metrics of every epoch so far."""
     features_costs: dict[str, float]
     arrays: dict[str, list[np.ndarray]]
-    """Variables by the `PARTS` that they belong to; `best` are the best weights so far."""
+    """The values of the variables by their `VARIABLE_GROUPS`; `best` holds the best weights so far."""
     head_run: str = ""
-    """The run that trained the head, where that was not trained here."""
+    """The run that trained the head, if it was another one."""
+
+
+@dataclass
+class SaveSchedule:
+    """Decides when a checkpoint is due: as often as `COST_SHARE` allows, but at least every `LONGEST` seconds."""
+
+    last_end: float
+    cost: float = 0.0
+    """Seconds that the last checkpoint took; 0 before the first one."""
+
+    def is_due(self, now: float, size: int) -> bool:
+        """Whether a checkpoint of `size` bytes is due at the time `now`."""
+        cost = self.cost or size / ASSUMED_SPEED
+        return now - self.last_end >= min(cost / COST_SHARE, LONGEST)
+
+    def record(self, begin: float, end: float) -> None:
+        """Record a checkpoint that was written from `begin` to `end`."""
+        self.last_end, self.cost = end, end - begin
 
 
 @dataclass
@@ -49,83 +74,73 @@ class Checkpoints:
     fingerprint: str
     run_id: str = ""
     seconds: float = 0.0
-    """What the run took in the processes before this one."""
+    """Duration of the run in earlier processes."""
     after_save: Callable[[], None] = lambda: None
-    state: State | None = None
-    """What was found on disk, until training has taken it."""
-    works: bool = field(default=True, init=False)
+    state: TrainingState | None = None
+    """The state found on disk, until training takes it."""
+    is_writable: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
-        self.began = self.last = time.monotonic()
-        self.cost = 0.0
+        self.started = time.monotonic()
+        self.schedule = SaveSchedule(self.started)
 
     @classmethod
     def read(cls, file: Path, fingerprint: str) -> "Checkpoints":
-        """Return the checkpoint in `file`, without a state where there is none for `fingerprint` or it is damaged."""
+        """Return the checkpoint in `file`, without a state unless it is one of `fingerprint`.
+
+        A file that is damaged, or was written by another version, is removed with a warning.
+        """
         try:
-            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-                facts = json.loads(str(content["facts"]))
-                names = [name.partition(".")[0] for name in content.files if "." in name]
-                arrays = {name: [content[f"{name}.{i}"] for i in range(names.count(name))] for name in PARTS}
-            if facts.pop("fingerprint") != fingerprint:
-                return cls(file, fingerprint)
-            run_id, seconds = facts.pop("run_id"), facts.pop("seconds")
-            return cls(file, fingerprint, run_id, seconds, state=State(**facts, arrays=arrays))
+            facts, arrays = _read(file)
+            if facts.pop("fingerprint") == fingerprint:
+                run_id, seconds = facts.pop("run_id"), facts.pop("seconds")
+                return cls(file, fingerprint, run_id, seconds, state=TrainingState(**facts, arrays=arrays))
         except FileNotFoundError:
             pass
-        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            log.warning("the checkpoint %s is damaged (%s): training starts anew", file, error)
+        except FormatError as error:
+            _discard(file, str(error))
+        except DAMAGE as error:
+            _discard(file, f"is damaged ({error})")
+        except OSError as error:
+            log.warning("%s cannot be read (%s): its epochs are trained again", file, error)
         return cls(file, fingerprint)
 
     def begin(self, run_id: str, after_save: Callable[[], None]) -> None:
-        """Keep the states of `run_id` from now on; `after_save` is called when one is on disk."""
+        """Save states as those of `run_id` from now on; `after_save` is called whenever one is on disk."""
         self.run_id = run_id
         self.after_save = after_save
 
-    def take(self) -> State | None:
-        """Hand over the state that was found, once: its arrays are not kept in memory."""
+    def take(self) -> TrainingState | None:
+        """Return the state that was found, once: its arrays are not kept in memory."""
         state, self.state = self.state, None
         return state
 
     @property
     def total_seconds(self) -> float:
-        """What the run took so far, in all of its processes."""
-        return self.seconds + time.monotonic() - self.began
+        """Duration of the run so far, in all of its processes."""
+        return self.seconds + time.monotonic() - self.started
 
-    def due(self, size: int) -> bool:
-        """Whether the end of this epoch is kept, if that writes `size` bytes."""
-        cost = self.cost or size / ASSUMED_SPEED
-        return self.works and time.monotonic() - self.last >= min(cost / SHARE, LONGEST)
+    def is_due(self, size: int) -> bool:
+        """Whether a checkpoint of `size` bytes is due at the end of this epoch."""
+        return self.is_writable and self.schedule.is_due(time.monotonic(), size)
 
-    def save(self, state: State) -> None:
-        """Write `state` in place of the one before; a disk that cannot take it ends checkpoints, not the run."""
-        started = time.monotonic()
+    def save(self, state: TrainingState) -> None:
+        """Replace the file with `state`; if writing fails, a warning ends the checkpoints but not the run."""
+        begin = time.monotonic()
         facts = {key: value for key, value in vars(state).items() if key != "arrays"}
-        facts |= {"fingerprint": self.fingerprint, "run_id": self.run_id, "seconds": self.total_seconds}
+        facts |= {"format": FORMAT, "fingerprint": self.fingerprint}
+        facts |= {"run_id": self.run_id, "seconds": self.total_seconds}
         try:
-            self._write(facts, state.arrays)
+            _write(self.file, facts, state.arrays)
         except OSError as error:
-            log.warning("%s cannot be written (%s): what it would keep may be trained again", self.file, error)
-            self.works = False
-        self.last = time.monotonic()
-        self.cost = self.last - started
+            log.warning("%s cannot be written (%s): its epochs may have to be trained again", self.file, error)
+            self.is_writable = False
+        self.schedule.record(begin, time.monotonic())
         self.after_save()
-
-    def _write(self, facts: dict[str, Any], arrays: dict[str, list[np.ndarray]]) -> None:
-        unfinished = self.file.with_suffix(".unfinished")
-        named: dict[str, Any] = {f"{name}.{i}": array for name, many in arrays.items() for i, array in enumerate(many)}
-        try:
-            with unfinished.open("wb") as stream:
-                np.savez(stream, facts=np.array(json.dumps(facts)), **named)
-                stream.flush()
-                os.fsync(stream.fileno())
-            unfinished.replace(self.file)
-        finally:
-            unfinished.unlink(missing_ok=True)
 
     @contextmanager
     def removed_unless_killed(self) -> Iterator[None]:
-        """Remove the file when the block has ended, well or with an error: only a killed run is gone on with."""
+        """Delete the checkpoint unless the process was killed: only killed runs are resumed."""
         try:
             yield
         except (KeyboardInterrupt, SystemExit):
@@ -134,3 +149,25 @@ class Checkpoints:
             self.file.unlink(missing_ok=True)
             raise
         self.file.unlink(missing_ok=True)
+
+
+def _read(file: Path) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
+        facts = json.loads(str(content["facts"]))
+        found = facts.pop("format", 1)
+        if found != FORMAT:
+            raise FormatError(f"was written by another version of beans_exp (format {found}, not {FORMAT})")
+        names = [name.partition(".")[0] for name in content.files if "." in name]
+        arrays = {name: [content[f"{name}.{i}"] for i in range(names.count(name))] for name in VARIABLE_GROUPS}
+    return facts, arrays
+
+
+def _write(file: Path, facts: dict[str, Any], arrays: dict[str, list[np.ndarray]]) -> None:
+    named: dict[str, Any] = {f"{name}.{i}": array for name, group in arrays.items() for i, array in enumerate(group)}
+    write_whole(file, lambda stream: np.savez(stream, facts=np.array(json.dumps(facts)), **named))
+
+
+def _discard(file: Path, reason: str) -> None:
+    with suppress(OSError):
+        remove(file)
+    log.warning("%s %s: removed; its epochs are trained again", file, reason)

@@ -1,4 +1,4 @@
-"""What a trained model says of a split: logits, and the figures that follow from them."""
+"""Evaluation of a trained model on a split: logits, and the metrics that follow from them."""
 
 import time
 from dataclasses import dataclass, replace
@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 import keras
 import numpy as np
 
-from beans_exp.data import Data
+from beans_exp.data import Data, Split
 from beans_exp.data.batches import ordered_batches
-from beans_exp.data.prepared import Split
 from beans_exp.models import training_graph
-from beans_exp.models.graph import once_traced
+from beans_exp.models.graph import inference_function
 from beans_exp.models.regularization import loss
 from beans_exp.schema import Config, RegConfig
 from beans_exp.training.feature_cache import frozen_features
@@ -19,7 +18,7 @@ from beans_exp.training.history import History
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A split's labels int64 (n,), the model's logits float32 (n, classes), and the loss as it was trained."""
+    """The labels of a split, int64 (n,), the logits of a model, float32 (n, classes), and its training loss."""
 
     labels: np.ndarray
     logits: np.ndarray
@@ -28,7 +27,7 @@ class Evaluation:
 
     @property
     def predicted(self) -> np.ndarray:
-        """The class with the largest logit, int64 (n,)."""
+        """The classes with the largest logit, int64 (n,)."""
         return self.logits.argmax(axis=1)
 
     @property
@@ -50,7 +49,7 @@ class Evaluation:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The figures under the names that a run logs."""
+        """The metrics by the names that a run logs."""
         return {
             "test/loss": self.loss,
             "test/accuracy": self.accuracy,
@@ -60,12 +59,12 @@ class Evaluation:
 
 
 def evaluate(model: keras.Model, split: Split, config: Config) -> Evaluation:
-    """Run the whole `model` on the raw images of `split`; the time an image takes leaves tracing out."""
-    traced = once_traced(model)
-    traced(np.asarray(split.images[:1], np.float32))  # traces it, which is not the model's own time
+    """Run the whole `model` on the raw images of `split`; the time per image excludes tracing."""
+    classify = inference_function(model)
+    classify(np.asarray(split.images[:1], np.float32))  # traces the function
     batches = ordered_batches(split, config.trainer.microbatch or config.trainer.batch_size)
     started = time.perf_counter()
-    logits = np.concatenate([traced(images) for images, _ in batches])
+    logits = np.concatenate([classify(images) for images, _ in batches])
     seconds = time.perf_counter() - started
     data_term = loss(config.reg, logits.shape[1])(split.labels, logits)
     penalty = sum(float(term) for term in model.losses)
@@ -75,17 +74,16 @@ def evaluate(model: keras.Model, split: Split, config: Config) -> Evaluation:
 def generalization(model: keras.Model, data: Data, config: Config, history: History) -> dict[str, float]:
     """Return the accuracy of the trained `model` on its training images, measured as on validation, and the gap.
 
-    Keras' running training accuracy is an average over an epoch of changing weights, with dropout and augmentation on.
-    Here the selected weights classify the unaugmented images in inference mode, from cached activations where there
-    are any.
+    Keras' running training accuracy is an average over an epoch of changing weights, with dropout and augmentation.
+    Here the selected weights classify the unaugmented images in inference mode, from cached activations if available.
     """
     plain = replace(config, reg=RegConfig())
     features = frozen_features(model, data, plain, config.finetune.blocks)
     graph = training_graph(model, plain, config.finetune.blocks, cached=features is not None)
-    network = once_traced(keras.Model(graph.inputs, graph.logits))
+    classify = inference_function(keras.Model(graph.inputs, graph.logits))
     split = features.train[0] if features else data.train
     batches = ordered_batches(split, config.trainer.microbatch or config.trainer.batch_size)
-    right = sum(int(np.sum(network(inputs).numpy().argmax(axis=1) == labels.numpy())) for inputs, labels in batches)
+    right = sum(int(np.sum(classify(inputs).numpy().argmax(axis=1) == labels.numpy())) for inputs, labels in batches)
     accuracy = right / len(split)
     gap = accuracy - history.selected.metrics["val/accuracy"]
     return {"eval/train_accuracy": accuracy, "gap/eval_accuracy": gap}

@@ -1,18 +1,18 @@
-"""Frozen layers, computed once for each image and kept on disk, shared by all runs and processes.
+"""Activations of frozen layers, computed once for each image and shared on disk by all runs and processes.
 
-An entry holds the activations of one split at one cut. It is named by what decides it, appears whole or not at all
-(written under a temporary name, then renamed, under a lock), and is computed from the nearest cut below that is there.
+An entry holds the activations of one split at one cut. It is named by the hash of everything that determines it, is
+complete or absent (`files.make_once`), and is computed from the nearest cached cut below it.
 """
 
 import json
 import logging
 import os
-import shutil
 import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO
@@ -20,52 +20,50 @@ from typing import BinaryIO
 import keras
 import numpy as np
 import tensorflow as tf
-from filelock import FileLock
 
-from beans_exp.data import Data
-from beans_exp.data.augmentation import are_countable, in_version, versions
+from beans_exp.data import Data, Split
+from beans_exp.data.augmentation import apply_version, are_countable, versions
 from beans_exp.data.batches import ordered_batches
-from beans_exp.data.prepared import PREPARED_VERSION, Split, cache_root
+from beans_exp.data.prepared import PREPARED_VERSION, cache_root
 from beans_exp.data.source import text_digest
-from beans_exp.files import user_path
+from beans_exp.files import FormatError, make_once, remove, user_path
 from beans_exp.models.backbone import Cut, between
-from beans_exp.models.graph import once_traced
+from beans_exp.models.graph import inference_function
 from beans_exp.models.weights import weights_digest
 from beans_exp.schema import Config
 from beans_exp.terminal import progress
 
 FEATURES_VERSION = 2
-"""Raised by hand when activations or the files' layout change."""
-BATCH = 32
-"""Images computed at once."""
+"""Raised by hand when the code changes the activations; another layout is recognized by the keys of `entry.json`."""
+BATCH_SIZE = 32
 
 HEAD = "head-{}.npz"
-"""The name of a head that was trained on activations, beside them: `heads`."""
+"""The file name of a trained head beside its activations (`head_cache`)."""
 
 log = logging.getLogger("beans_exp")
 
 
 def features_folder(config: Config) -> Path:
-    """Return the folder of all that is computed once, and make it."""
+    """Return the folder of cached activations and heads, and create it."""
     folder = user_path(config.features.dir) if config.features.dir else cache_root(None) / "features"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def make_room(root: Path, max_gb: float, keep: Path) -> None:
-    """Remove the least recently used entries and heads of the folder `root`, but for `keep`, until it fits `max_gb`."""
+    """Remove the least recently used entries and heads of the folder `root`, except `keep`, until it fits `max_gb`."""
     entries = [*(file.parent for file in root.glob("*/entry.json")), *root.glob(HEAD.format("*"))]
-    found = {entry: size for entry in entries if (size := _size_and_use(entry))}
+    found = {entry: facts for entry in entries if (facts := _size_and_use(entry))}
     room = max_gb * 1e9
     for entry in sorted(found, key=lambda entry: (entry == keep, found[entry][1]), reverse=True):
         room -= found[entry][0]
         if room < 0 and entry != keep:
-            log.info("%s makes room in the cache of frozen layers (features.max_gb)", entry.name)
-            shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink(missing_ok=True)
+            log.info("removing %s from the cache of frozen layers (features.max_gb)", entry.name)
+            remove(entry)
 
 
 def _size_and_use(entry: Path) -> tuple[int, float] | None:
-    """The bytes of an entry and when it was used last, or None where another process has just removed it."""
+    """The bytes of an entry and the time of its last use, or None if another process has just removed it."""
     try:
         return (entry / "activations" if entry.is_dir() else entry).stat().st_size, entry.stat().st_mtime
     except FileNotFoundError:
@@ -74,69 +72,90 @@ def _size_and_use(entry: Path) -> tuple[int, float] | None:
 
 @dataclass(frozen=True)
 class Features:
-    """Activations at a cut in place of images, and what each entry that they rest on cost, in seconds, when made."""
+    """Activations at a cut, used in place of images."""
 
     train: list[Split]
-    """The training split in each of the versions that flips and quarter turns make of it."""
+    """The training split in each of its versions under flips and quarter turns."""
     validation: Split
     costs: dict[str, float]
+    """Seconds that each entry they depend on took to compute."""
 
 
 def frozen_features(model: keras.Model, data: Data, config: Config, blocks: int) -> Features | None:
-    """Return the activations under the top `blocks` blocks, or None where each epoch has to pass the whole model.
+    """Return the activations below the top `blocks` blocks, or None if each epoch has to run the whole model.
 
-    None without a pre-trained base, with `features.cache=off`, with nothing frozen, where augmentation makes ever
-    new images, and, with a warning, where the disk is full.
+    That is so without a pre-trained base, with `features.cache=off`, without frozen layers, with augmentation that has
+    no finite set of versions, and, with a warning, if the disk is full.
     """
     cut = Cut.below(config.model, blocks) if config.model.pretrained else None
     if cut is None or cut.name == "image" or config.features.cache == "off":
         return None
     if not are_countable(config.reg.augment):
-        log.info("reg.augment makes ever new images: frozen layers are computed anew in each epoch")
+        log.info("reg.augment is random: frozen layers cannot be cached and run every epoch")
         return None
     try:
         cache = ActivationCache(model, config, data)
-        made = [cache.activations(Part("train", version), cut) for version in versions(config.reg.augment)]
-        validation = cache.activations(Part("validation"), cut)
+        train = [cache.activations(SplitVersion("train", version), cut) for version in versions(config.reg.augment)]
+        validation = cache.activations(SplitVersion("validation"), cut)
     except OSError as error:
-        log.warning("frozen layers are not cached (%s): each epoch computes them anew", error)
+        log.warning("frozen layers are not cached (%s): they run every epoch", error)
         return None
-    costs = {name: seconds for _, entry in [*made, validation] for name, seconds in entry.items()}
-    return Features([train for train, _ in made], validation[0], costs)
+    costs = {name: seconds for _, entry in [*train, validation] for name, seconds in entry.items()}
+    return Features([split for split, _ in train], validation[0], costs)
 
 
 @dataclass(frozen=True)
-class Part:
-    """What an entry holds the activations of: a split, in one version of its images."""
+class SplitVersion:
+    """A split with one of `versions` applied to its images: an entry holds the activations of one."""
 
     split: str
     version: tuple[bool, bool, bool] = (False, False, False)
 
     @property
     def name(self) -> str:
-        """`train`, or `train-110` for its images transposed with their rows reversed."""
+        """`train`, or `train-110` for its images transposed and with their rows reversed."""
         return "-".join([self.split, *(["".join(str(int(bit)) for bit in self.version)] if any(self.version) else [])])
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """What an entry's `entry.json` says of its file of activations."""
+    """The content of `entry.json`, which describes a file of activations."""
 
     shape: list[int]
     dtype: str
     checksum: int
     costs: dict[str, float]
-    """Seconds by the name of each entry that was computed for this one, its own included."""
+    """Seconds by the name of each entry that was computed for this one, including itself."""
+
+    @classmethod
+    def read(cls, folder: Path) -> "_Entry":
+        """Raise FormatError for an entry with other keys, and OSError, ValueError or TypeError for a damaged one."""
+        content = json.loads((folder / "entry.json").read_text())
+        if isinstance(content, dict) and content.keys() != {field.name for field in fields(cls)}:
+            raise FormatError("was written by another version of beans_exp")
+        return cls(**content)
 
 
-@dataclass
-class _Written:
-    """A file of activations while it is written."""
+class _ActivationsWriter:
+    """Writes batches of activations to a file in a second thread, while the next batch is computed."""
 
-    file: BinaryIO
-    checksum: int = 0
+    def __init__(self, file: BinaryIO, thread: ThreadPoolExecutor) -> None:
+        self.file = file
+        self.thread = thread
+        self.checksum = 0
+        self.writing: Future[None] | None = None
 
     def add(self, activations: tf.Tensor) -> None:
+        """Start to write `activations`, once the batch before is written."""
+        self.finish()
+        self.writing = self.thread.submit(self._write, activations)
+
+    def finish(self) -> None:
+        """Wait for the last batch; raise the error of its thread."""
+        if self.writing:
+            self.writing.result()
+
+    def _write(self, activations: tf.Tensor) -> None:
         content = memoryview(tf.bitcast(activations, tf.uint8))  # `numpy()` would copy
         self.checksum = zlib.crc32(content, self.checksum)
         self.file.write(content)
@@ -151,106 +170,104 @@ class ActivationCache:
         self.data = data
         self.root = features_folder(config)
         self.weights = weights_digest(config.model)
-        self.parts: dict[tuple[Cut, Cut], Callable[[np.ndarray], tf.Tensor]] = {}
-        self.whole: set[Path] = set()
-        """Entries that were found whole, or written, in this stage: their checksums are not computed again."""
+        self.segments: dict[tuple[Cut, Cut], Callable[[np.ndarray], tf.Tensor]] = {}
+        self.verified: set[Path] = set()
+        """Entries that this object verified or wrote: their checksums are not computed again."""
 
-    def activations(self, part: Part, cut: Cut) -> tuple[Split, dict[str, float]]:
-        """Return `part` at `cut` and its costs; to compute it, the lower cuts that the sweep needs come first."""
-        found = self._load(part, cut)
-        for wanted in () if found else self._wanted(cut):
-            found = self._load(part, wanted) or self._compute_once(part, wanted)
+    def activations(self, images: SplitVersion, cut: Cut) -> tuple[Split, dict[str, float]]:
+        """Return the activations of `images` at `cut` and their costs.
+
+        If they have to be computed, the lower cuts that the sweep needs are computed first.
+        """
+        found = self._load(images, cut)
+        for planned in () if found else self._planned_cuts(cut):
+            found = self._load(images, planned) or self._compute(images, planned)
         assert found is not None
         return found
 
-    def _wanted(self, cut: Cut) -> list[Cut]:
-        """The cuts that this run and its sweep need, bottom up to `cut`: each is computed from the one before."""
+    def _planned_cuts(self, cut: Cut) -> list[Cut]:
+        """The cuts that this run and its sweep need, bottom up to `cut`: each is computed from the one below it."""
         order = Cut.bottom_up(self.config.model)
         depths = {*self.config.features.blocks, self.config.finetune.blocks}
         planned = {Cut.below(self.config.model, blocks) for blocks in depths if blocks}
         return [lower for lower in order[: order.index(cut)] if lower in planned and lower.name != "image"] + [cut]
 
-    def _folder(self, part: Part, cut: Cut) -> Path:
+    def _folder(self, images: SplitVersion, cut: Cut) -> Path:
         data = self.config.data
         name = f"{self.config.model.top_block}-pooled" if cut.name == "pooling" else cut.name
-        drawn = (data.train_fraction, self.config.seed) if data.train_fraction < 1 and part.split == "train" else ()
-        images = (self.data.source.digest, part.name, data.image_size, *drawn)
-        what = (FEATURES_VERSION, PREPARED_VERSION, self.weights, *images)
+        drawn = (data.train_fraction, self.config.seed) if data.train_fraction < 1 and images.split == "train" else ()
+        source = (self.data.source.digest, images.name, data.image_size, *drawn)
+        inputs = (FEATURES_VERSION, PREPARED_VERSION, self.weights, *source)
         software = tuple(version(name) for name in ("keras", "tensorflow"))
-        key = text_digest((*what, name, keras.config.dtype_policy().name, *software))
-        return self.root / f"{name}-{part.name}-{key[:16]}"
+        key = text_digest((*inputs, name, keras.config.dtype_policy().name, *software))
+        return self.root / f"{name}-{images.name}-{key[:16]}"
 
-    def _load(self, part: Part, cut: Cut) -> tuple[Split, dict[str, float]] | None:
-        """Return a whole entry, which is then the most recently used, or None; a damaged one is removed."""
-        folder = self._folder(part, cut)
+    def _load(self, images: SplitVersion, cut: Cut) -> tuple[Split, dict[str, float]] | None:
+        """Return a cached entry and mark it as the most recently used; None if it is missing or unusable."""
+        folder = self._folder(images, cut)
         if not folder.is_dir():
             return None
         try:
-            entry = _Entry(**json.loads((folder / "entry.json").read_text()))
+            entry = _Entry.read(folder)
             array = np.memmap(folder / "activations", np.dtype(entry.dtype), "r", shape=tuple(entry.shape))
-            if folder not in self.whole and zlib.crc32(array.view(np.uint8).data) != entry.checksum:
+            if folder not in self.verified and zlib.crc32(array.view(np.uint8).data) != entry.checksum:
                 raise ValueError("its checksum differs")
-        except (OSError, ValueError, TypeError) as error:
-            log.warning("%s is damaged (%s): computed again", folder, error)
-            shutil.rmtree(folder, ignore_errors=True)
+        except FormatError as error:
+            _discard(folder, str(error))
             return None
-        self.whole.add(folder)
+        except (OSError, ValueError, TypeError) as error:
+            _discard(folder, f"is damaged ({error})")
+            return None
+        self.verified.add(folder)
         os.utime(folder)
-        found = Split(array, getattr(self.data, part.split).labels)
-        found.release()
-        return found, entry.costs
+        split = Split(array, getattr(self.data, images.split).labels)
+        split.release()
+        return split, entry.costs
 
-    def _compute_once(self, part: Part, cut: Cut) -> tuple[Split, dict[str, float]]:
-        folder = self._folder(part, cut)
-        with FileLock(f"{folder}.lock"):
-            if (found := self._load(part, cut)) is not None:  # another process was faster
-                return found
-            unfinished = folder.with_suffix(".unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)  # left by a process that was killed
-            unfinished.mkdir()
-            try:
-                self._write(part, cut, unfinished)
-                unfinished.rename(folder)
-                self.whole.add(folder)
-            finally:
-                shutil.rmtree(unfinished, ignore_errors=True)
-        make_room(self.root, self.config.features.max_gb, keep=folder)
-        found = self._load(part, cut)
+    def _compute(self, images: SplitVersion, cut: Cut) -> tuple[Split, dict[str, float]]:
+        """Compute an entry, unless another process does so first, and return it."""
+        folder = self._folder(images, cut)
+        if make_once(folder, partial(self._write, images, cut)):
+            self.verified.add(folder)
+            make_room(self.root, self.config.features.max_gb, keep=folder)
+        found = self._load(images, cut)
         if found is None:
             raise OSError(f"{folder} cannot be read back")
         return found
 
-    def _write(self, part: Part, cut: Cut, folder: Path) -> None:
+    def _write(self, images: SplitVersion, cut: Cut, folder: Path) -> None:
         started = time.perf_counter()
-        below, images, costs = self._nearest(part, cut)
-        lower = self._lower(below, cut)
-        batches = ordered_batches(images, BATCH)
-        title = f"frozen layers: {part.name} images to {cut.name}"
-        with (folder / "activations").open("wb") as file, ThreadPoolExecutor(1) as writer:
-            written = _Written(file)
-            writing: Future[None] | None = None
-            for batch, _ in progress(batches, title, len(images) // BATCH + 1):
-                batch = in_version(batch.numpy(), part.version) if below.name == "image" else batch
-                sample = lower(batch)
-                if writing:
-                    writing.result()
-                writing = writer.submit(written.add, sample)  # while the next batch is computed
-            if writing:
-                writing.result()
-        costs |= {self._folder(part, cut).name: time.perf_counter() - started}
-        entry = _Entry([len(images), *sample.shape[1:]], sample.dtype.name, written.checksum, costs)
+        below, split, costs = self._nearest_cached(images, cut)
+        segment = self._segment(below, cut)
+        title = f"frozen layers: {images.name} images to {cut.name}"
+        batches = progress(ordered_batches(split, BATCH_SIZE), title, len(split) // BATCH_SIZE + 1)
+        folder.mkdir()
+        with (folder / "activations").open("wb") as file, ThreadPoolExecutor(1) as thread:
+            writer = _ActivationsWriter(file, thread)
+            for batch, _ in batches:
+                batch = apply_version(batch.numpy(), images.version) if below.name == "image" else batch
+                activations = segment(batch)
+                writer.add(activations)
+            writer.finish()
+        costs |= {self._folder(images, cut).name: time.perf_counter() - started}
+        entry = _Entry([len(split), *activations.shape[1:]], activations.dtype.name, writer.checksum, costs)
         (folder / "entry.json").write_text(json.dumps(asdict(entry)))
 
-    def _lower(self, below: Cut, cut: Cut) -> Callable[[np.ndarray], tf.Tensor]:
+    def _segment(self, below: Cut, cut: Cut) -> Callable[[np.ndarray], tf.Tensor]:
         """The layers between two cuts, traced once for batches of any size."""
-        if (below, cut) not in self.parts:
-            self.parts[below, cut] = once_traced(between(self.model, below, cut))
-        return self.parts[below, cut]
+        if (below, cut) not in self.segments:
+            self.segments[below, cut] = inference_function(between(self.model, below, cut))
+        return self.segments[below, cut]
 
-    def _nearest(self, part: Part, cut: Cut) -> tuple[Cut, Split, dict[str, float]]:
-        """The nearest cut below that is in the cache, or the images themselves, and what it cost."""
+    def _nearest_cached(self, images: SplitVersion, cut: Cut) -> tuple[Cut, Split, dict[str, float]]:
+        """The nearest cached cut below `cut`, or else the images, with their costs."""
         order = Cut.bottom_up(self.config.model)
         for lower in reversed(order[1 : order.index(cut)]):
-            if (found := self._load(part, lower)) is not None:
+            if (found := self._load(images, lower)) is not None:
                 return lower, *found
-        return order[0], getattr(self.data, part.split), {}
+        return order[0], getattr(self.data, images.split), {}
+
+
+def _discard(folder: Path, reason: str) -> None:
+    log.warning("%s %s: removed; its activations are computed again", folder, reason)
+    remove(folder)

@@ -1,7 +1,7 @@
-"""Heads trained once: what an equal first stage left, for every run that tunes from it.
+"""Heads that are trained once: the result of a first stage, reused by every run with an equal first stage.
 
-A head lies beside the activations that it was trained on, in `features.dir`: it is the checkpoint of a first stage's
-end, without the frozen base, and is named by what decides it.
+A head is stored beside the activations that it was trained on, in `features.dir`. The file is a checkpoint of the end
+of the first stage, without the frozen base, and is named by the hash of everything that determines it.
 """
 
 import logging
@@ -21,56 +21,53 @@ from beans_exp.data.source import text_digest
 from beans_exp.fingerprint import head_fingerprint
 from beans_exp.models import head_layers
 from beans_exp.schema import Config
-from beans_exp.training.checkpoint import Checkpoints, State
+from beans_exp.training.checkpoint import Checkpoints, TrainingState
 from beans_exp.training.feature_cache import FEATURES_VERSION, HEAD, features_folder, make_room
-
-HEADS_VERSION = 1
-"""Raised by hand when what a head's file holds changes."""
 
 log = logging.getLogger("beans_exp")
 
 
 @dataclass(frozen=True)
 class CachedHead:
-    """The head that the first stage of a run gives, on disk."""
+    """The head that the first stage of a run trains, on disk."""
 
     file: Path
     fingerprint: str
-    is_wanted: bool
-    """Whether the run takes a head that is there: it tunes, and nothing asks it to train everything anew."""
+    may_reuse: bool
+    """Whether the run may use an existing head: it has a second stage, and if_exists=rerun was not requested."""
     max_gb: float
 
     @classmethod
-    def of(cls, config: Config, data: Data) -> "CachedHead | None":
-        """Return it for a run whose first stage trains a head alone; None for others, and where nothing is cached."""
+    def for_run(cls, config: Config, data: Data) -> "CachedHead | None":
+        """Return the head of a run whose first stage trains only a head; None for other runs and without a cache."""
         if not (config.model.pretrained and config.trainer.epochs) or config.features.cache == "off":
             return None
-        versions = (HEADS_VERSION, FEATURES_VERSION, PREPARED_VERSION)
+        versions = (FEATURES_VERSION, PREPARED_VERSION)
         fingerprint = text_digest((*versions, head_fingerprint(config, data.source)))[:16]
-        wanted = config.finetune.blocks > 0 and config.if_exists != "rerun"
+        may_reuse = config.finetune.blocks > 0 and config.if_exists != "rerun"
         try:
             file = features_folder(config) / HEAD.format(fingerprint)
-        except OSError:  # a warning of `features`
+        except OSError:  # `frozen_features` logs a warning
             return None
-        return cls(file, fingerprint, wanted, config.features.max_gb)
+        return cls(file, fingerprint, may_reuse, config.features.max_gb)
 
-    def read(self, model: keras.Model) -> State | None:
-        """Return where `model` stands with this head, as after its own first stage; None where it has to be trained."""
-        if not self.is_wanted:
+    def load(self, model: keras.Model) -> TrainingState | None:
+        """Return the state of training `model` after its first stage, or None if the head has to be trained."""
+        if not self.may_reuse:
             return None
-        kept = Checkpoints.read(self.file, self.fingerprint)
-        state = kept.take()
+        checkpoints = Checkpoints.read(self.file, self.fingerprint)
+        state = checkpoints.take()
         if state is None:
             return None
-        with suppress(OSError):  # another process makes room at this moment
-            os.utime(self.file)  # the most recently used
-        log.info("the head of run %s is taken: its first stage was the same", kept.run_id)
+        with suppress(OSError):  # another process may be making room
+            os.utime(self.file)  # marks it as the most recently used
+        log.info("reusing the head trained by run %s (same first stage)", checkpoints.run_id)
         last, best = state.arrays["model"], state.arrays["best"]
-        whole = {"model": _with_base(model, model.variables, last), "best": _with_base(model, model.weights, best)}
-        return replace(state, head_run=kept.run_id, arrays=whole)
+        arrays = {"model": _with_base(model, model.variables, last), "best": _with_base(model, model.weights, best)}
+        return replace(state, head_run=checkpoints.run_id, arrays=arrays)
 
-    def keep(self, model: keras.Model, state: State, run_id: str) -> None:
-        """Write the head in `state`, where `model` stands at the end of the first stage of `run_id`."""
+    def save(self, model: keras.Model, state: TrainingState, run_id: str) -> None:
+        """Write the head in `state`, the state of `model` at the end of the first stage of `run_id`."""
         last, best = state.arrays["model"], state.arrays["best"]
         head = {"model": _head_of(model, model.variables, last), "best": _head_of(model, model.weights, best)}
         try:
@@ -78,7 +75,7 @@ class CachedHead:
                 Checkpoints(self.file, self.fingerprint, run_id).save(replace(state, arrays=head))
             make_room(self.file.parent, self.max_gb, keep=self.file)
         except OSError as error:
-            log.warning("the head is not kept (%s): each run trains its own", error)
+            log.warning("the head is not cached (%s): each run trains its own", error)
 
 
 def _in_head(model: keras.Model, variables: Iterable[keras.Variable]) -> list[bool]:
@@ -87,12 +84,12 @@ def _in_head(model: keras.Model, variables: Iterable[keras.Variable]) -> list[bo
 
 
 def _head_of(model: keras.Model, variables: list[keras.Variable], arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """Those of `arrays`, the values of `variables`, that belong to the head; none where there are none."""
+    """The members of `arrays`, the values of `variables`, that belong to the head; `arrays` may be empty."""
     return [array for array, is_head in zip(arrays, _in_head(model, variables), strict=False) if is_head]
 
 
 def _with_base(model: keras.Model, variables: list[keras.Variable], head: list[np.ndarray]) -> list[np.ndarray]:
-    """The values of `variables` with those of the head replaced by `head`; none where there are none."""
+    """The values of `variables`, with those of the head replaced by `head`; empty if `head` is."""
     values = iter(head)
-    places = zip(variables, _in_head(model, variables), strict=True) if head else ()
-    return [next(values) if is_head else np.asarray(variable) for variable, is_head in places]
+    pairs = zip(variables, _in_head(model, variables), strict=True) if head else ()
+    return [next(values) if is_head else np.asarray(variable) for variable, is_head in pairs]

@@ -1,4 +1,4 @@
-"""What was trained: stages, their epochs, and the figures that follow from them."""
+"""Stages, their epochs, and the metrics of a run that follow from them."""
 
 from dataclasses import dataclass, field
 
@@ -12,17 +12,17 @@ class Stage:
     learning_rate: float
     schedule: str = "constant"
     blocks: int = 0
-    """Blocks of a pre-trained base that are trained with the head."""
+    """Number of blocks of a pre-trained base that are trained with the head."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """A trained epoch: its step, counted from 1 over all stages, and its metrics by name."""
+    """A trained epoch: its step, counted from 1 over all stages, and its metrics."""
 
     step: int
     metrics: dict[str, float]
     head_run: str = ""
-    """The run that trained it, where it belongs to a head that was not trained here."""
+    """The run that trained it, if it belongs to a reused head."""
 
 
 @dataclass
@@ -32,16 +32,16 @@ class History:
     select: str
     epochs: list[Epoch] = field(default_factory=list)
     features_costs: dict[str, float] = field(default_factory=dict)
-    """Seconds that each entry of cached activations cost when it was made."""
+    """Seconds that each entry of cached activations took to compute."""
 
     @property
     def head_run(self) -> str:
-        """The run that trained the head, where that was not trained here."""
+        """The run that trained the head, if it was another one."""
         return self.epochs[0].head_run if self.epochs else ""
 
     @property
     def best(self) -> Epoch:
-        """The first epoch that reached the highest validation accuracy."""
+        """The first epoch with the highest validation accuracy."""
         return max(self.epochs, key=lambda epoch: epoch.metrics["val/accuracy"])
 
     @property
@@ -50,9 +50,9 @@ class History:
         return self.best if self.select == "best" else self.epochs[-1]
 
     def summary(self) -> dict[str, float]:
-        """The run's figures that follow from its epochs."""
+        """Return the metrics of the run that follow from its epochs."""
         best, chosen = self.best, self.selected.metrics
         gap = chosen["train/accuracy"] - chosen["val/accuracy"]
-        figures = {"best/val_accuracy": best.metrics["val/accuracy"], "best/epoch": best.step, "gap/accuracy": gap}
+        metrics = {"best/val_accuracy": best.metrics["val/accuracy"], "best/epoch": best.step, "gap/accuracy": gap}
         costs = sum(self.features_costs.values())
-        return figures | ({"time/features_seconds": costs} if costs else {})
+        return metrics | ({"time/features_seconds": costs} if costs else {})

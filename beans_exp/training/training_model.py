@@ -1,6 +1,6 @@
-"""The model that is fitted in place of the one that is saved: on the same layers, with what only training needs.
+"""The model that is fitted: it shares the layers of the saved model and adds what only training needs.
 
-Gradient accumulation computes a batch in parts, so that it fits a small memory; auxiliary classifiers add their loss.
+Gradient accumulation splits a batch so that it fits into little memory; auxiliary classifiers add their loss.
 """
 
 from typing import Any
@@ -14,10 +14,10 @@ from beans_exp.schema import Config
 
 
 def training_model(model: keras.Model, graph: Graph, config: Config) -> keras.Model:
-    """Return the model to fit: `graph`, which is on the layers of `model`, or `model` itself where nothing differs.
+    """Return the model to fit: `graph`, which shares the layers of `model`, or `model` itself if they are the same.
 
-    A step holds `trainer.microbatch` images in memory at once. The gradient is the mean over the whole batch, as
-    without it; only BatchNorm's batch statistics differ. Metrics and validation are those of the logits alone.
+    With `trainer.microbatch`, a step holds that many images in memory. The gradient is still the mean over the whole
+    batch; only the batch statistics of BatchNorm differ. Metrics and validation use the logits alone.
     """
     if not config.trainer.microbatch and not graph.auxiliary:
         return model if graph.logits is model.output else keras.Model(graph.inputs, graph.logits, name=model.name)
@@ -58,7 +58,7 @@ class _TrainingModel(keras.Model):
         """The gradients of the mean loss over the batch, computed `size` images at a time."""
         count = tf.shape(images)[0]
 
-        def part(start: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        def add_microbatch(start: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
             stop = tf.minimum(start + size, count)
             gradients = self._gradients(images[start:stop], labels[start:stop])
             share = tf.cast(stop - start, tf.float32) / tf.cast(count, tf.float32)
@@ -66,7 +66,7 @@ class _TrainingModel(keras.Model):
 
         zeros = [tf.zeros_like(weight) for weight in self.trainable_weights]
         begin = (tf.constant(0), *zeros)
-        _, *gradients = tf.while_loop(lambda start, *_: start < count, part, begin, parallel_iterations=1)
+        _, *gradients = tf.while_loop(lambda start, *_: start < count, add_microbatch, begin, parallel_iterations=1)
         return gradients
 
     def _gradients(self, images: tf.Tensor, labels: tf.Tensor) -> list[tf.Tensor]:
@@ -82,5 +82,5 @@ class _TrainingModel(keras.Model):
 
 
 def _as_list(outputs: Any) -> list[tf.Tensor]:
-    """The outputs of a model, which Keras gives without their list where there is one."""
+    """The outputs of a model, which Keras returns without a list if there is only one."""
     return list(outputs) if isinstance(outputs, list | tuple) else [outputs]

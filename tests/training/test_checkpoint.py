@@ -1,74 +1,83 @@
-"""A run that was interrupted goes on from its checkpoint as if nothing had happened."""
+"""Checkpoints: an interrupted run resumes as if nothing had happened; files that cannot be used are removed."""
 
+import json
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
 from beans_exp.data import Data
-from beans_exp.models import build_model
 from beans_exp.schema import Config, DataConfig, FeaturesConfig, FinetuneConfig, ModelConfig, RegConfig, TrainerConfig
-from beans_exp.training.checkpoint import Checkpoints, State
+from beans_exp.training.checkpoint import Checkpoints, SaveSchedule, TrainingState
 from beans_exp.training.history import Epoch, History
-from beans_exp.training.stages import configure, train
+from beans_exp.training.stages import train
 from tests.conftest import SIZE
+from tests.shared_models import configured_model
 
 LENET = Config(
     data=DataConfig(name="folder", data_dir="images", image_size=SIZE),
     reg=RegConfig(dropout=0.3),
     trainer=TrainerConfig(epochs=4, batch_size=4, deterministic=True),
 )
-STATE = State(1, 0.5, 0, [{"train/loss": 1.0}], {}, {"model": [np.ones(3)], "fitted": [], "optimizer": [], "best": []})
+FILE = Path("checkpoint.npz")
+STATE = TrainingState(
+    1, 0.5, 0, [{"train/loss": 1.0}], {}, {"model": [np.ones(3)], "fitted": [], "optimizer": [], "best": []}
+)
 
 
 @pytest.fixture(autouse=True)
-def _every_epoch_is_kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _a_checkpoint_is_due_every_epoch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("beans_exp.training.checkpoint.LONGEST", 0.0)
     yield
     keras.config.set_dtype_policy("float32")
 
 
-def _interrupted(config: Config, data: Data, after: int, file: Path) -> None:
-    """Train `config` until the epoch after the one numbered `after`, which dies before it is kept."""
+@dataclass
+class Trained:
+    """A finished run."""
+
+    config: Config
+    weights: list[np.ndarray]
+    history: History
+
+
+def _train(config: Config, data: Data, checkpoints: Checkpoints | None = None) -> Trained:
+    model = configured_model(config)
+    history = train(model, data, config, lambda epoch: None, checkpoints)
+    return Trained(config, model.get_weights(), history)
+
+
+def _interrupt(config: Config, data: Data, after: int) -> None:
+    """Train `config` until the process dies in the epoch following number `after`, before that one is saved."""
 
     def die(epoch: Epoch) -> None:
         if epoch.step > after:
             raise SystemExit
 
-    configure(config)
     with pytest.raises(SystemExit):
-        train(build_model(config, 3), data, config, die, Checkpoints(file, "mark"))
+        train(configured_model(config), data, config, die, Checkpoints(FILE, "mark"))
 
 
-def _trained(config: Config, data: Data, checkpoints: Checkpoints | None = None) -> tuple[list[np.ndarray], History]:
-    configure(config)
-    model = build_model(config, 3)
-    history = train(model, data, config, lambda epoch: None, checkpoints)
-    return model.get_weights(), history
-
-
-def _same(ours: History, theirs: History) -> bool:
-    def bare(history: History) -> list[dict[str, float]]:
+def _require_equal_epochs(one: History, other: History) -> None:
+    def without_time(history: History) -> list[dict[str, float]]:
         return [{k: v for k, v in epoch.metrics.items() if k != "time/epoch_seconds"} for epoch in history.epochs]
 
-    return bare(ours) == bare(theirs)
+    assert without_time(one) == without_time(other)
 
 
-def _resumes(config: Config, data: Data, after: int) -> None:
-    weights, history = _trained(config, data)
-    for head in Path("features").glob("head-*.npz"):
-        head.unlink()  # else stage 1 is not trained again
-    file = Path("checkpoint.npz")
-    _interrupted(config, data, after, file)
-    found = Checkpoints.read(file, "mark")
+def _require_equal_resumption(uninterrupted: Trained, data: Data, after: int) -> None:
+    config = uninterrupted.config
+    _interrupt(config, data, after)
+    found = Checkpoints.read(FILE, "mark")
     assert found.state is not None and len(found.state.epochs) == after
-    again, resumed = _trained(config, data, found)
-    assert _same(resumed, history), "the curve goes on without a gap"
-    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(again, weights, strict=True))
+    resumed = _train(config, data, found)
+    _require_equal_epochs(resumed.history, uninterrupted.history)
+    assert all(np.array_equal(*pair) for pair in zip(resumed.weights, uninterrupted.weights, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -80,61 +89,97 @@ def _resumes(config: Config, data: Data, after: int) -> None:
     ],
     ids=["dropout", "best", "microbatch"],
 )
-def test_an_interrupted_run_ends_with_bit_equal_weights(config: Config, data: Data) -> None:
-    _resumes(config, data, after=2)
+def test_a_resumed_run_ends_with_bit_equal_weights(config: Config, data: Data) -> None:
+    _require_equal_resumption(_train(config, data), data, after=2)
 
 
-@pytest.mark.parametrize("after", [1, 2, 3], ids=["in stage 1", "between stages", "in stage 2"])
-def test_in_either_stage(after: int, weights: str, data: Data) -> None:
+@pytest.fixture(scope="module")
+def two_stages(weights: str, data: Data, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     config = replace(
         LENET,
         model=ModelConfig("inception", weights, "mixed1"),
         finetune=FinetuneConfig(blocks=1, epochs=2, learning_rate=1e-4, schedule="cosine"),
-        features=FeaturesConfig(dir="features"),
+        features=FeaturesConfig(dir=str(tmp_path_factory.mktemp("features"))),
         trainer=replace(LENET.trainer, epochs=2),
     )
-    _resumes(config, data, after)
+    return _train(config, data)
 
 
-def test_patience_that_ran_out_is_not_waited_for_again(data: Data) -> None:
+@pytest.mark.parametrize("after", [1, 2, 3], ids=["in stage 1", "between stages", "in stage 2"])
+def test_a_run_resumes_in_either_stage(after: int, two_stages: Trained, data: Data) -> None:
+    for head in Path(str(two_stages.config.features.dir)).glob("head-*.npz"):
+        head.unlink()  # else stage 1 is not trained again
+    _require_equal_resumption(two_stages, data, after)
+
+
+def test_exhausted_patience_stays_exhausted(data: Data) -> None:
     config = replace(LENET, trainer=replace(LENET.trainer, epochs=9, learning_rate=1e-9, patience=2))
-    _, history = _trained(config, data, Checkpoints(Path("checkpoint.npz"), "mark"))
-    assert len(history.epochs) < 9
-    _, again = _trained(config, data, Checkpoints.read(Path("checkpoint.npz"), "mark"))
-    assert _same(again, history)
+    stopped = _train(config, data, Checkpoints(FILE, "mark"))
+    assert len(stopped.history.epochs) < 9
+    resumed = _train(config, data, Checkpoints.read(FILE, "mark"))
+    _require_equal_epochs(resumed.history, stopped.history)
 
 
-def test_as_often_as_costs_one_percent(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    monkeypatch.setattr("beans_exp.training.checkpoint.time.monotonic", lambda: clock[0])
+def test_checkpoints_cost_one_percent_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("beans_exp.training.checkpoint.LONGEST", 120.0)
-    kept = Checkpoints(Path("checkpoint.npz"), "mark")
-    clock[0] = 0.9
-    assert not kept.due(4_000_000), "10 ms at the assumed speed"
-    clock[0] = 1.1
-    assert kept.due(4_000_000)
-    kept.cost = 0.5
-    clock[0] = 49.0
-    assert not kept.due(4_000_000), "what was measured counts"
-    kept.cost = 9.0
-    clock[0] = 121.0
-    assert kept.due(4_000_000), "a killed run loses two minutes at most"
+    schedule = SaveSchedule(last_end=0.0)
+    assert not schedule.is_due(0.9, 4_000_000), "10 ms at the assumed speed"
+    assert schedule.is_due(1.1, 4_000_000)
+    schedule.record(begin=-0.5, end=0.0)
+    assert not schedule.is_due(49.0, 4_000_000), "the measured cost counts"
+    assert schedule.is_due(51.0, 4_000_000)
+    schedule.record(begin=-9.0, end=0.0)
+    assert schedule.is_due(121.0, 4_000_000), "a killed run loses two minutes at most"
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", b"not a checkpoint"])
-def test_a_damaged_checkpoint_is_a_warning(content: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    file = Path("checkpoint.npz")
-    file.write_bytes(content)
-    with caplog.at_level(logging.WARNING):
-        assert Checkpoints.read(file, "mark").state is None
+def test_a_damaged_checkpoint_is_removed_with_a_warning(content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    FILE.write_bytes(content)
+    assert Checkpoints.read(FILE, "mark").state is None
     assert "checkpoint.npz is damaged" in caplog.text
+    assert not FILE.exists()
 
 
-def test_another_runs_checkpoint_is_left_alone() -> None:
-    Checkpoints(Path("checkpoint.npz"), "mark").save(STATE)
-    assert Checkpoints.read(Path("checkpoint.npz"), "mark").state is not None
-    assert Checkpoints.read(Path("checkpoint.npz"), "another").state is None
+def test_the_checkpoint_of_another_run_is_ignored() -> None:
+    Checkpoints(FILE, "mark").save(STATE)
+    assert Checkpoints.read(FILE, "mark").state is not None
+    assert Checkpoints.read(FILE, "another").state is None
+    assert FILE.exists()
     assert Checkpoints.read(Path("nowhere.npz"), "mark").state is None
+
+
+def _write_format_1(file: Path, **facts: Any) -> None:
+    """Write a checkpoint as the code before the format number did."""
+    known = {"stage": 1, "stage_best": 0.5, "stalled": 0, "epochs": [{"train/loss": 1.0}], "features_costs": {}}
+    known |= {"fingerprint": "mark", "run_id": "old", "seconds": 3.0}
+    arrays: dict[str, Any] = {"facts": np.array(json.dumps(known | facts)), "model.0": np.ones(3)}
+    np.savez(file, **arrays)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"head_run": ""}, {}, {"format": 99, "head_run": "", "layers": []}],
+    ids=["without a format", "before heads were cached", "of a later version"],
+)
+def test_a_checkpoint_of_another_format_is_removed_with_one_line(
+    facts: dict[str, Any], data: Data, caplog: pytest.LogCaptureFixture
+) -> None:
+    _write_format_1(FILE, **facts)
+    with caplog.at_level(logging.INFO):
+        found = Checkpoints.read(FILE, "mark")
+    assert (found.state, found.run_id, found.seconds) == (None, "", 0.0)
+    [line] = [record.getMessage() for record in caplog.records if record.name == "beans_exp"]
+    assert "checkpoint.npz was written by another version of beans_exp" in line
+    assert not FILE.exists()
+
+
+def test_a_run_trains_from_the_beginning_after_a_checkpoint_of_another_format(data: Data) -> None:
+    config = replace(LENET, trainer=replace(LENET.trainer, epochs=1))
+    _write_format_1(FILE)
+    trained = _train(config, data, Checkpoints.read(FILE, "mark"))
+    assert [epoch.step for epoch in trained.history.epochs] == [1]
+    saved = Checkpoints.read(FILE, "mark").take()
+    assert saved is not None and len(saved.epochs) == 1
 
 
 def test_a_full_disk_ends_checkpoints_and_not_the_run(
@@ -144,9 +189,9 @@ def test_a_full_disk_ends_checkpoints_and_not_the_run(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    sent = []
-    kept = Checkpoints(Path("checkpoint.npz"), "mark", after_save=lambda: sent.append(1))
-    _, history = _trained(replace(LENET, trainer=replace(LENET.trainer, epochs=2)), data, kept)
-    assert len(history.epochs) == 2 and sent, "its epochs are sent all the same"
+    calls = []
+    checkpoints = Checkpoints(FILE, "mark", after_save=lambda: calls.append(1))
+    trained = _train(replace(LENET, trainer=replace(LENET.trainer, epochs=2)), data, checkpoints)
+    assert len(trained.history.epochs) == 2 and calls, "its epochs are sent nevertheless"
     assert "No space left" in caplog.text
     assert list(Path().glob("checkpoint*")) == []

@@ -1,4 +1,4 @@
-"""Training on tiny images: stages, selection, patience, accumulation, number formats, determinism."""
+"""Training on tiny images: epochs, selection, patience, gradient accumulation, number formats, determinism."""
 
 import math
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def _global_state() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def data() -> Data:
-    """Three classes told apart by their colour, with noise: 20 training, 9 validation and 9 test images."""
+    """Three classes of noisy images that differ in colour: 20 training, 9 validation and 9 test images."""
 
     def split(seed: int, count: int) -> Split:
         rng = np.random.default_rng(seed)
@@ -61,15 +61,15 @@ def _with(config: Config = CONFIG, **trainer: Any) -> Config:
     return replace(config, trainer=replace(config.trainer, **trainer))
 
 
-def test_every_epoch_is_heard_of_once_with_its_metrics(data: Data) -> None:
+def test_every_epoch_is_reported_once_with_its_metrics(data: Data) -> None:
     configure(CONFIG)
-    heard: list[Epoch] = []
-    history = train(build_model(CONFIG, 3), data, CONFIG, heard.append)
-    assert [epoch.step for epoch in heard] == [1, 2]
-    assert heard == history.epochs
-    parts = [f"{part}/{name}" for part in ("train", "val") for name in ("loss", "accuracy", "cross_entropy")]
-    assert set(heard[0].metrics) == {*parts, "time/epoch_seconds", "stage"}
-    assert heard[0].metrics["stage"] == 1
+    reported: list[Epoch] = []
+    history = train(build_model(CONFIG, 3), data, CONFIG, reported.append)
+    assert [epoch.step for epoch in reported] == [1, 2]
+    assert reported == history.epochs
+    expected = [f"{split}/{name}" for split in ("train", "val") for name in ("loss", "accuracy", "cross_entropy")]
+    assert set(reported[0].metrics) == {*expected, "time/epoch_seconds", "stage"}
+    assert reported[0].metrics["stage"] == 1
 
 
 @pytest.mark.parametrize("reg", [RegConfig(l1=0.01), RegConfig(l2=0.01), RegConfig(label_smoothing=0.1)], ids=str)
@@ -87,8 +87,8 @@ def test_cross_entropy_is_the_plain_data_term(reg: RegConfig, data: Data) -> Non
 def test_label_smoothing_is_the_cross_entropy_with_softened_targets() -> None:
     logits = np.array([[2.0, 0.5, -1.0]], np.float32)
     log_probabilities = logits[0] - math.log(np.exp(logits[0]).sum())
-    by_hand = -(np.array([0.1, 0.1, 0.8]) + np.array([0, 0, 0])) @ log_probabilities
-    assert float(loss(RegConfig(label_smoothing=0.3), 3)(np.array([2]), logits)) == pytest.approx(by_hand, rel=1e-6)
+    expected = -(np.array([0.1, 0.1, 0.8]) + np.array([0, 0, 0])) @ log_probabilities
+    assert float(loss(RegConfig(label_smoothing=0.3), 3)(np.array([2]), logits)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_equal_seeds_give_bit_equal_weights(data: Data) -> None:
@@ -98,28 +98,28 @@ def test_equal_seeds_give_bit_equal_weights(data: Data) -> None:
     assert not all(np.array_equal(one, two) for one, two in zip(first, other, strict=True))
 
 
-def test_a_microbatch_gives_the_gradient_of_the_whole_batch(data: Data) -> None:
+def test_a_microbatch_gives_the_gradient_of_the_full_batch(data: Data) -> None:
     config = replace(CONFIG, reg=RegConfig(l2=0.01))
     steps = []
     for microbatch in (None, 3):
         configure(config)
         model = build_model(config, 3)
-        parts = replace(config, trainer=replace(config.trainer, microbatch=microbatch))
-        fitted = training_model(model, Graph(model.input, model.output), parts)
+        accumulated = replace(config, trainer=replace(config.trainer, microbatch=microbatch))
+        fitted = training_model(model, Graph(model.input, model.output), accumulated)
         fitted.compile(keras.optimizers.SGD(0.1), loss(config.reg, 3), metrics=["accuracy"])
         images = tf.cast(data.train.images[:8], tf.float32)
         logs = fitted.train_on_batch(images, data.train.labels[:8], return_dict=True)
         steps.append((model.get_weights(), logs))
-    (whole, whole_logs), (split, split_logs) = steps
-    for one, other in zip(whole, split, strict=True):
+    (full, full_logs), (accumulated, accumulated_logs) = steps
+    for one, other in zip(full, accumulated, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-6)
-    assert split_logs == pytest.approx(whole_logs, rel=1e-5)
+    assert accumulated_logs == pytest.approx(full_logs, rel=1e-5)
 
 
 def test_a_microbatch_trains_every_image_of_an_uneven_batch(data: Data) -> None:
-    _, whole = _train(CONFIG, data)
-    _, parts = _train(_with(microbatch=3), data)
-    assert parts.epochs[0].metrics["train/loss"] == pytest.approx(whole.epochs[0].metrics["train/loss"], rel=1e-3)
+    _, full = _train(CONFIG, data)
+    _, accumulated = _train(_with(microbatch=3), data)
+    assert accumulated.epochs[0].metrics["train/loss"] == pytest.approx(full.epochs[0].metrics["train/loss"], rel=1e-3)
 
 
 def _history(select: str, accuracies: list[float]) -> History:
@@ -128,7 +128,7 @@ def _history(select: str, accuracies: list[float]) -> History:
 
 
 @pytest.mark.parametrize(("select", "step", "gap"), [("last", 4, 0.5), ("best", 2, 0.2)])
-def test_the_selected_epoch(select: str, step: int, gap: float) -> None:
+def test_an_epoch_is_selected(select: str, step: int, gap: float) -> None:
     history = _history(select, [0.6, 0.8, 0.8, 0.5])
     assert history.selected.step == step
     assert history.summary() == pytest.approx({"best/val_accuracy": 0.8, "best/epoch": 2, "gap/accuracy": gap})
@@ -144,7 +144,7 @@ def test_generalization_is_measured_in_inference_mode_on_plain_images(data: Data
 
 
 @pytest.mark.parametrize("microbatch", [None, 4])
-def test_the_best_epochs_weights_are_left_in_the_model(microbatch: int | None, data: Data) -> None:
+def test_the_model_ends_with_the_weights_of_the_best_epoch(microbatch: int | None, data: Data) -> None:
     config = _with(epochs=5, select="best", learning_rate=0.02, microbatch=microbatch)
     model, history = _train(config, data)
     accuracy = evaluate(model, data.validation, config).accuracy
@@ -159,13 +159,13 @@ def test_patience_stops_a_stalled_run(data: Data) -> None:
 
 
 @pytest.mark.parametrize("microbatch", [None, 4])
-def test_a_diverged_run_names_the_epoch_and_the_rate(microbatch: int | None, data: Data) -> None:
+def test_the_error_of_a_diverged_run_names_the_epoch_and_the_rate(microbatch: int | None, data: Data) -> None:
     config = _with(optimizer="sgd", learning_rate=1e38, epochs=3, microbatch=microbatch)
     with pytest.raises(DivergedError, match=r"in epoch [12]\. Try a rate below 1e\+38"):
         _train(config, data)
 
 
-def test_bfloat16_computes_in_bfloat16_and_answers_in_float32(data: Data) -> None:
+def test_bfloat16_computes_in_bfloat16_and_returns_float32(data: Data) -> None:
     config = _with(precision="bfloat16")
     model, history = _train(config, data)
     assert model.get_layer("conv1").compute_dtype == "bfloat16"
@@ -189,7 +189,7 @@ def test_every_optimizer_of_the_schema_exists(optimizer: str) -> None:
         ("GenuineIntel", None, "float32"),
     ],
 )
-def test_auto_precision_follows_what_the_cpu_tells_of_itself(
+def test_auto_precision_depends_on_the_features_of_the_cpu(
     vendor: str, flags: str | None, precision: str, tmp_path: Path
 ) -> None:
     cpuinfo = tmp_path / "cpuinfo"
@@ -200,7 +200,7 @@ def test_auto_precision_follows_what_the_cpu_tells_of_itself(
     assert resolve_precision(_with(precision="bfloat16"), cpuinfo).trainer.precision == "bfloat16"
 
 
-def test_adam_in_one_pass_is_keras_adam() -> None:
+def test_fused_adam_equals_the_adam_of_keras() -> None:
     start = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
     ours, theirs = keras.Variable(start), keras.Variable(start)
     fused, plain = FusedAdam(0.1), keras.optimizers.Adam(0.1)
@@ -208,5 +208,5 @@ def test_adam_in_one_pass_is_keras_adam() -> None:
         gradient = tf.constant(np.cos(start * (step + 1)))
         fused.apply_gradients([(gradient, ours)])
         plain.apply_gradients([(gradient, theirs)])
-    np.testing.assert_allclose(ours, theirs, atol=1e-5)  # each step is some 0.1
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)  # each step is about 0.1
     assert not np.allclose(ours, start)
