@@ -1,6 +1,6 @@
-"""From a configuration to an uncompiled Keras model: raw images 0..255 in, float32 logits out.
+"""Uncompiled Keras models from a configuration: raw images 0..255 in, float32 logits out.
 
-Keras is imported by the functions: the parent of a sweep reads `models.weights` without it.
+The functions import Keras themselves, because the parent process of a sweep reads `models.weights` without it.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def _architectures() -> "dict[str, Callable[[Config, int], keras.Model]]":
 
 
 def build_model(config: Config, classes: int) -> "keras.Model":
-    """Return the model that `config` names for `classes` classes; weights follow from Keras' global seed.
+    """Return the model that `config` names for `classes` classes; its weights depend on Keras' global seed.
 
     Input float32 (b, S, S, 3) with S = `data.image_size`; output logits float32 (b, classes). Raises DataError for
     pre-trained weights that do not fit.
@@ -33,9 +33,9 @@ def build_model(config: Config, classes: int) -> "keras.Model":
 
 
 def training_graph(model: "keras.Model", config: Config, blocks: int, cached: bool) -> "Graph":
-    """Return what a stage fits that trains the top `blocks` blocks: from images, or from activations that are `cached`.
+    """Return the graph of a stage that trains the top `blocks` blocks, from images or from `cached` activations.
 
-    `reg.aux_weight` adds auxiliary classifiers; on a pre-trained base they act only where blocks are trained.
+    `reg.aux_weight` adds auxiliary classifiers, on a pre-trained base only if blocks are trained.
     """
     from beans_exp.models import googlenet, inception
     from beans_exp.models.graph import Graph
@@ -49,7 +49,7 @@ def training_graph(model: "keras.Model", config: Config, blocks: int, cached: bo
 
 
 def savable_model(model: "keras.Model") -> "keras.Model":
-    """Return `model` uncompiled, on the same layers: without its optimizer, a third of the size, loadable as is."""
+    """Return `model` uncompiled, with shared layers: a third of the size, and loadable without this project."""
     import keras
 
     from beans_exp.models.backbone import savable
@@ -60,14 +60,14 @@ def savable_model(model: "keras.Model") -> "keras.Model":
 
 
 def head_layers(model: "keras.Model") -> "list[keras.Layer]":
-    """The layers of a pre-trained `model` that its first stage trains."""
+    """Return the layers of a pre-trained `model` that its first stage trains."""
     from beans_exp.models import backbone
 
     return backbone.head_layers(model)
 
 
 def set_trainable(model: "keras.Model", config: Config, blocks: int) -> None:
-    """Make trainable what a stage trains: the head and the top `blocks` blocks of a pre-trained base, else all."""
+    """Make the layers of a stage trainable: the head and the top `blocks` blocks of a pre-trained base, or else all."""
     if config.model.pretrained:
         from beans_exp.models.backbone import Cut, unfreeze_above
 

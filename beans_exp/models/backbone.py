@@ -1,4 +1,4 @@
-"""A pre-trained base with a new head: cut at its blocks, frozen below a cut and trained above it."""
+"""A pre-trained base with a new head, cut at its blocks: frozen below a cut and trained above it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +12,13 @@ from beans_exp.schema import Config, ModelConfig, RegConfig
 from beans_exp.schema.names import BLOCKS
 
 HEAD = ("pooling", "dropout1", "dense", "dropout2", "logits")
-"""The layers on the base, those that a head has, in order."""
+"""The names of the layers on the base, in order; a head has all or some of them."""
 
 
 class InferenceModel(keras.Model):
-    """A functional model that is in inference mode always, so that BatchNorm keeps its statistics.
+    """A functional model that is always in inference mode, so that BatchNorm keeps its statistics.
 
-    `base(x, training=False)` is not enough: Keras 3.15 gives an outer model's `training=True` to every inner one.
+    `base(x, training=False)` is not enough: Keras 3.15 passes an outer model's `training=True` to every inner one.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -26,7 +26,7 @@ class InferenceModel(keras.Model):
 
 
 def savable(model: keras.Model) -> keras.Model:
-    """Return `model` on the same layers, made of Keras' own classes alone, so that it loads without this project."""
+    """Return `model` with shared layers, built of Keras' own classes, so that it loads without this project."""
     base = model.get_layer("base")
     x = keras.Model(base.input, base.output, name="base")(model.get_layer("rescaling").output, training=False)
     for layer in head_layers(model):
@@ -35,12 +35,12 @@ def savable(model: keras.Model) -> keras.Model:
 
 
 def head_layers(model: keras.Model) -> list[keras.Layer]:
-    """The layers on the base, in order."""
+    """Return the layers on the base, in order."""
     return [layer for layer in model.layers if layer.name in HEAD]
 
 
 def new_head(config: Config, classes: int) -> list[keras.Layer]:
-    """Return new layers for `HEAD`; L1 and L2 lie on its Dense kernels where the base is pre-trained."""
+    """Return new layers for `HEAD`; on a pre-trained base, L1 and L2 apply to its Dense kernels."""
     reg = config.reg if config.model.pretrained else RegConfig(dropout=config.reg.dropout)
     found = [
         layers.GlobalAveragePooling2D(name="pooling"),
@@ -54,24 +54,24 @@ def new_head(config: Config, classes: int) -> list[keras.Layer]:
 
 @dataclass(frozen=True)
 class Cut:
-    """Where frozen layers end and trained ones begin; `name` is `image`, `stem`, a block, or `pooling`."""
+    """The border between frozen and trained layers; `name` is `image`, `stem`, a block, or `pooling`."""
 
     name: str
 
     @classmethod
     def bottom_up(cls, model: ModelConfig) -> "list[Cut]":
-        """Every cut of the base, from the raw images to the pooled output of `model.top_block`."""
+        """Return every cut of the base, from the raw images to the pooled output of `model.top_block`."""
         top = BLOCKS.index(str(model.top_block))
         return [cls(name) for name in ("image", "stem", *BLOCKS[:top], "pooling")]
 
     @classmethod
     def below(cls, model: ModelConfig, blocks: int) -> "Cut":
-        """The cut under the top `blocks` blocks, counted down from `model.top_block`; the stem is the last one."""
+        """Return the cut below the top `blocks` blocks, counted down from `model.top_block`; the stem is the last."""
         return cls.bottom_up(model)[-1 - blocks]
 
 
 def cut_layer(base: keras.Model, cut: Cut) -> keras.Layer:
-    """The last frozen layer of `base` for `cut`."""
+    """Return the last frozen layer of `base` for `cut`."""
     if cut.name == "image":
         return base.layers[0]
     if cut.name == "stem":
@@ -80,31 +80,31 @@ def cut_layer(base: keras.Model, cut: Cut) -> keras.Layer:
 
 
 def unfreeze_above(model: keras.Model, cut: Cut) -> None:
-    """Make the layers of the base above `cut` trainable, whole blocks, and those below it not."""
+    """Make the layers of the base trainable above `cut` and frozen below it."""
     base = model.get_layer("base")
     below = keras.Model(base.input, cut_layer(base, cut).output).layers
-    for layer in base.layers:  # each one: setting the base's own flag does not reach them
+    for layer in base.layers:  # the flag of the base itself does not reach layers that were set before
         layer.trainable = layer not in below
 
 
 def between(model: keras.Model, below: Cut, above: Cut) -> keras.Model:
-    """Return the part of the frozen base from the activations at `below` (or raw images) to those at `above`."""
+    """Return the layers of the frozen base from the activations at `below` (or raw images) to those at `above`."""
     inputs, x = _start(model, below)
     base = model.get_layer("base")
-    x = _part(base, below, [cut_layer(base, above).output])(x)[0]
+    x = _segment(base, below, [cut_layer(base, above).output])(x)[0]
     return keras.Model(inputs, model.get_layer("pooling")(x) if above.name == "pooling" else x)
 
 
 def graph_above(model: keras.Model, cut: Cut, tap: str | None = None) -> tuple[Graph, keras.KerasTensor | None]:
     """Return the network above `cut`, the rest of the base and the head, and the output of its block `tap`.
 
-    None for the tap where none is asked for, and where the cut leaves no part of the base.
+    The output is None without a tap, and if no layer of the base lies above the cut.
     """
     inputs, x = _start(model, cut)
     base, taps = model.get_layer("base"), []
     if cut.name != "pooling":
         outputs = [base.output, base.get_layer(tap).output] if tap else [base.output]
-        x, *taps = _part(base, cut, outputs)(x)
+        x, *taps = _segment(base, cut, outputs)(x)
     for layer in head_layers(model):
         if cut.name != "pooling" or layer.name != "pooling":
             x = layer(x)
@@ -112,7 +112,7 @@ def graph_above(model: keras.Model, cut: Cut, tap: str | None = None) -> tuple[G
 
 
 def _start(model: keras.Model, cut: Cut) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """The input of a part that starts at `cut`, and the tensor that goes on from there."""
+    """The input of a network that starts at `cut`, and the tensor to continue from."""
     if cut.name == "image":
         return model.input, model.get_layer("rescaling").output
     layer = model.get_layer("pooling") if cut.name == "pooling" else cut_layer(model.get_layer("base"), cut)
@@ -120,6 +120,6 @@ def _start(model: keras.Model, cut: Cut) -> tuple[keras.KerasTensor, keras.Keras
     return activations, activations
 
 
-def _part(base: keras.Model, cut: Cut, outputs: list[keras.KerasTensor]) -> keras.Model:
-    """The layers of `base` from `cut` to `outputs`, in the mode that the base is in."""
-    return type(base)(inputs=cut_layer(base, cut).output, outputs=outputs, name="part")
+def _segment(base: keras.Model, cut: Cut, outputs: list[keras.KerasTensor]) -> keras.Model:
+    """The layers of `base` from `cut` to `outputs`, in inference mode if the base is."""
+    return type(base)(inputs=cut_layer(base, cut).output, outputs=outputs, name="segment")

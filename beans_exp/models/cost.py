@@ -1,4 +1,4 @@
-"""What a model costs, counted from its layers."""
+"""The cost of a model, counted from its layers."""
 
 import math
 
@@ -6,10 +6,10 @@ import keras
 
 
 def model_metrics(model: keras.Model) -> dict[str, float]:
-    """Return what `model` costs under the names that a run logs."""
-    every, trainable = parameters(model)
+    """Return the costs of `model` by the names that a run logs."""
+    total, trainable = parameters(model)
     return {
-        "model/parameters": every,
+        "model/parameters": total,
         "model/trainable_parameters": trainable,
         "model/macs": multiply_adds(model),
         "model/size_mb": size_mb(model),
@@ -17,7 +17,7 @@ def model_metrics(model: keras.Model) -> dict[str, float]:
 
 
 def multiply_adds(model: keras.Model) -> int:
-    """Return the multiply-adds of one image's forward pass: convolutions and Dense layers, biases left out."""
+    """Return the multiply-adds of one image's forward pass in convolutions and Dense layers, without biases."""
     return sum(_layer_multiply_adds(layer) for layer in model._flatten_layers())
 
 
@@ -31,7 +31,7 @@ def _layer_multiply_adds(layer: keras.Layer) -> int:
 
 
 def parameters(model: keras.Model) -> tuple[int, int]:
-    """Return the parameters of `model`, all and trainable ones."""
+    """Return the number of all and of trainable parameters of `model`."""
     return model.count_params(), sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 

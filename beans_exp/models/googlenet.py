@@ -1,6 +1,6 @@
 """GoogLeNet of Szegedy et al. 2014 (arXiv 1409.4842), nine Inception cells, from scratch.
 
-Left out: local response normalization, which has no parameters and which Keras does not have.
+It lacks local response normalization, which has no parameters and is missing in Keras.
 """
 
 import keras
@@ -27,7 +27,7 @@ AUX_CELLS = ("4a", "4d")
 
 
 def build_googlenet(config: Config, classes: int) -> keras.Model:
-    """Return GoogLeNet: 5,976,627 parameters with three classes, without its auxiliary classifiers."""
+    """Return GoogLeNet without its auxiliary classifiers: 5,976,627 parameters with three classes."""
     size, reg = config.data.image_size, config.reg
     inputs = keras.Input((size, size, 3), name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1, name="rescaling")(inputs)
@@ -47,7 +47,7 @@ def build_googlenet(config: Config, classes: int) -> keras.Model:
 
 
 def _cell(x: keras.KerasTensor, name: str, reg: RegConfig, factorized: bool) -> keras.KerasTensor:
-    """One Inception cell: four branches side by side, joined by their channels."""
+    """One Inception cell: four parallel branches, concatenated by channels."""
     one, three_reduce, three, five_reduce, five, projection = CELLS[name]
     branches = [
         _conv(one, 1, f"{name}_1x1", reg)(x),

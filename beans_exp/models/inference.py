@@ -1,4 +1,4 @@
-"""Image files in batches, and a trained model's probabilities for them: memory for one batch, however many images."""
+"""Probabilities of a trained model for image files, read in batches so that any number of images fits into memory."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 32
 THREADS = 4
-"""That read images: as many may be in memory at their full size."""
+"""Threads that read images; as many images may be in memory at full size."""
 
 Report = Callable[[str], object]
-"""What is told of an image that cannot be read."""
+"""Called with a message for each image that cannot be read."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Files, and their images uint8 (b, S, S, 3)."""
+    """Files and their images uint8 (b, S, S, 3)."""
 
     files: list[Path]
     images: np.ndarray
 
 
 def image_files(paths: Iterable[Path]) -> list[Path]:
-    """Return `paths` with each folder replaced by the files below it, sorted, without hidden ones.
+    """Return `paths` with each folder replaced by the sorted files below it, except hidden ones.
 
-    Raises BeansExpError for a path that does not exist, and for a folder without files.
+    Raises BeansExpError for a path that does not exist and for a folder without files.
     """
     files: list[Path] = []
     for path in paths:
@@ -58,13 +58,13 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 def batches(files: Iterable[Path], size: int, report: Report) -> Iterator[Batch]:
-    """Yield the images of `files` at `size`, resized as training data are, in batches of `BATCH_SIZE` files.
+    """Yield the images of `files` at `size`, resized like training data, in batches of `BATCH_SIZE` files.
 
-    A file that cannot be read is given to `report` and left out.
+    A file that cannot be read is passed to `report` and skipped.
     """
-    left = iter(files)
+    remaining = iter(files)
     with ThreadPoolExecutor(THREADS) as pool:
-        while taken := list(islice(left, BATCH_SIZE)):
+        while taken := list(islice(remaining, BATCH_SIZE)):
             read = list(zip(taken, pool.map(lambda file: _read(file, size), taken), strict=True))
             for _, found in read:
                 if isinstance(found, DataError):
@@ -82,7 +82,7 @@ def _read(file: Path, size: int) -> np.ndarray | DataError:
 
 
 def classifier(model: "keras.Model") -> Callable[[np.ndarray], np.ndarray]:
-    """Return what maps raw images uint8 (b, S, S, 3) to probabilities float64 (b, classes), traced once for any b."""
+    """Return a function from raw images uint8 (b, S, S, 3) to probabilities float64 (b, classes), traced once."""
     import tensorflow as tf
 
     def probabilities(images: tf.Tensor) -> tf.Tensor:

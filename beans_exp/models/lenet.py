@@ -1,4 +1,4 @@
-"""The report's LeNet: three valid convolutions, two poolings, Dense 50, on colour images of any size."""
+"""The LeNet of the report: three valid convolutions, two poolings, Dense 50, for colour images of any size."""
 
 import keras
 from keras import layers
@@ -8,7 +8,7 @@ from beans_exp.schema import Config, KernelConfig, RegConfig
 
 
 def build_lenet(config: Config, classes: int) -> keras.Model:
-    """Return LeNet: 26,985,195 parameters with the defaults at 299x299 and three classes, nearly all in Dense 50."""
+    """Return LeNet: 26,985,195 parameters with the defaults at 299x299 and three classes, almost all in Dense 50."""
     size = config.data.image_size
     inputs = keras.Input((size, size, 3), name="image")
     x = layers.Rescaling(1 / 255, name="rescaling")(inputs)
@@ -25,14 +25,14 @@ def build_lenet(config: Config, classes: int) -> keras.Model:
 
 
 def _channels(kernel: KernelConfig) -> list[tuple[int, int]]:
-    """Channels before and after each convolution."""
+    """The channels before and after each convolution."""
     return list(zip([3, *kernel.filters[:-1]], kernel.filters, strict=True))
 
 
 def _convolution(
     x: keras.KerasTensor, name: str, before: int, after: int, kernel: KernelConfig, reg: RegConfig
 ) -> keras.KerasTensor:
-    """One convolution, or two 3x3 in place of a 5x5 (arXiv 1512.00567, 3.1): the same field for less work."""
+    """One convolution, or two 3x3 in place of a 5x5 (arXiv 1512.00567, 3.1): the same receptive field for less work."""
     if not kernel.factorized:
         return _conv(after, kernel.size, name, reg)(x)
     middle = round((before * after) ** 0.5)

@@ -8,7 +8,7 @@ from beans_exp.schema import Config
 
 
 def build_lenet5(config: Config, classes: int) -> keras.Model:
-    """Return LeNet-5: grey 32x32 made inside; 61,706 parameters with ten classes, 61,111 with three."""
+    """Return LeNet-5, which converts images to grey 32x32: 61,706 parameters with ten classes, 61,111 with three."""
     size = config.data.image_size
     inputs = keras.Input((size, size, 3), name="image")
     x = layers.Rescaling(1 / 255, name="rescaling")(inputs)

@@ -1,4 +1,4 @@
-"""A `reg` option as what acts in a network: fresh Keras regularizers, layers and the loss, for every model."""
+"""The regularizers, layers and loss of a `reg` option, new objects for each layer of each model."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ Layers = Callable[[keras.KerasTensor], keras.KerasTensor]
 
 
 def kernel_regularizer(reg: RegConfig) -> keras.regularizers.Regularizer | None:
-    """Return a new L1, L2 or L1L2 penalty for one layer's kernel, or None; Keras sums it over the kernel."""
+    """Return a new L1, L2 or L1L2 penalty for the kernel of one layer, or None; Keras sums it over the kernel."""
     if reg.l1 and reg.l2:
         return keras.regularizers.L1L2(l1=reg.l1, l2=reg.l2)
     if reg.l1:
@@ -21,20 +21,20 @@ def kernel_regularizer(reg: RegConfig) -> keras.regularizers.Regularizer | None:
 
 
 def dropout(reg: RegConfig, name: str, usual: float = 0.0) -> Layers:
-    """Return a dropout layer at `reg.dropout`, else at the rate `usual` of the architecture, else nothing."""
+    """Return a dropout layer at `reg.dropout`, else at the `usual` rate of the architecture, else the identity."""
     rate = reg.dropout or usual
     return keras.layers.Dropout(rate, name=name) if rate else lambda x: x
 
 
 def loss(reg: RegConfig, classes: int) -> keras.losses.Loss:
-    """Return the cross-entropy between integer labels (b,) and logits (b, classes), its targets softened by `reg`."""
+    """Return the cross-entropy of logits (b, classes) with integer labels (b,), with the label smoothing of `reg`."""
     if not reg.label_smoothing:
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     return SmoothedCrossentropy(classes, reg.label_smoothing)
 
 
 class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy from logits with targets softened towards the uniform distribution (arXiv 1512.00567, 7)."""
+    """Cross-entropy from logits with targets smoothed towards the uniform distribution (arXiv 1512.00567, 7)."""
 
     def __init__(self, classes: int, smoothing: float) -> None:
         super().__init__(name="smoothed_crossentropy")

@@ -1,4 +1,4 @@
-"""Pre-trained weights of the Inception base: found and named before TensorFlow is imported."""
+"""Pre-trained weights of the Inception base: checked and named without TensorFlow."""
 
 import hashlib
 import os
@@ -12,24 +12,24 @@ from beans_exp.schema import ModelConfig
 
 IMAGENET_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
 HOST = "storage.googleapis.com"
-"""Where Keras downloads the ImageNet weights from."""
-WAY_OUT = (
+"""The host that Keras downloads the ImageNet weights from."""
+HINT = (
     "Set model.weights (or BEANS_EXP_INCEPTION_WEIGHTS) to a weights file. Without one, set model.weights=null and "
     "leave out finetune: all layers are trained from random weights in one stage, slower and without transfer learning"
 )
 
 
 def weights_name(model: ModelConfig) -> str | None:
-    """The name of the pre-trained weights: `imagenet`, the stem of a file, or None for random weights."""
+    """Return the name of the pre-trained weights: `imagenet`, the stem of a file, or None for random weights."""
     if model.weights in (None, "imagenet"):
         return model.weights
     return Path(str(model.weights)).name.removesuffix(".h5").removesuffix(".weights")
 
 
 def weights_digest(model: ModelConfig) -> str | None:
-    """What the weights are: `imagenet`, the hash of a file's content, or None for random weights.
+    """Return the identity of the weights: `imagenet`, the hash of a file's content, or None for random weights.
 
-    Raises DataError, within seconds, for a file that is missing and for ImageNet weights out of reach.
+    Raises DataError, within seconds, for a missing file and for ImageNet weights that cannot be downloaded.
     """
     if model.weights is None:
         return None
@@ -41,12 +41,12 @@ def weights_digest(model: ModelConfig) -> str | None:
         facts = file.stat()
         return _content_digest(file, facts.st_mtime_ns, facts.st_size)
     except OSError as error:
-        raise DataError(f"model.weights: {file} cannot be read ({error.strerror}). {WAY_OUT}") from error
+        raise DataError(f"model.weights: {file} cannot be read ({error.strerror}). {HINT}") from error
 
 
 @lru_cache
 def _content_digest(file: Path, changed_ns: int, size: int) -> str:
-    """The hash of what is in `file`, read once as long as it does not change: a sweep asks for each of its points."""
+    """The hash of the content of `file`, cached until it changes, because a sweep needs it for each of its points."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -56,4 +56,4 @@ def _require_imagenet() -> None:
     if file.is_file():
         return
     if cause := why_unreachable(HOST):
-        raise DataError(f"{file} is missing, and {HOST} is not reached to download it ({cause}). {WAY_OUT}")
+        raise DataError(f"{file} is missing, and {HOST} is unreachable for its download ({cause}). {HINT}")

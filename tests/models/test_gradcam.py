@@ -1,4 +1,4 @@
-"""Where models look: a case by hand, and every kind of model as beans_exp saves it."""
+"""Grad-CAM: an example by hand, and every kind of model as beans_exp saves it."""
 
 import keras
 import numpy as np
@@ -18,15 +18,15 @@ CONFIGS = {
 
 
 def _redness() -> keras.Model:
-    """The mean of red speaks for class 0 and against class 1."""
+    """A model in which red is evidence for class 0 and against class 1."""
     inputs = keras.Input((4, 4, 3))
-    places = layers.Conv2D(1, 1, use_bias=False, name="red")(inputs)
-    model = keras.Model(inputs, layers.Dense(2, use_bias=False)(layers.GlobalAveragePooling2D()(places)))
+    activations = layers.Conv2D(1, 1, use_bias=False, name="red")(inputs)
+    model = keras.Model(inputs, layers.Dense(2, use_bias=False)(layers.GlobalAveragePooling2D()(activations)))
     model.set_weights([np.array([1, 0, 0], dtype=float).reshape(1, 1, 3, 1), np.array([[1.0, -1.0]])])
     return model
 
 
-def test_the_heat_is_where_the_evidence_is_by_hand() -> None:
+def test_the_heat_map_shows_the_evidence() -> None:
     image = np.zeros((4, 4, 3), dtype=np.uint8)
     image[0, 1, 0], image[3, 3, 0], image[2, 2, 1] = 200, 100, 250
     heat = gradcam(_redness(), image)
@@ -36,14 +36,14 @@ def test_the_heat_is_where_the_evidence_is_by_hand() -> None:
     np.testing.assert_allclose(heat, expected, atol=1e-6)
 
 
-def test_what_speaks_against_a_class_is_no_heat_for_it() -> None:
+def test_evidence_against_a_class_is_not_shown() -> None:
     image = np.full((4, 4, 3), 100, dtype=np.uint8)
     assert not gradcam(_redness(), image, label=1).any()
     assert gradcam(_redness(), image, label=0).max() == 1
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_kind_of_model_shows_where_it_looks(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_every_kind_of_model_has_a_heat_map(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     model, size = CONFIGS[name]
     keras.utils.set_random_seed(1)
     built = savable_model(build_model(Config(model=model, data=DataConfig(image_size=size)), 3))
@@ -57,7 +57,7 @@ def test_every_kind_of_model_shows_where_it_looks(name: str, tmp_path_factory: p
         assert heat.min() >= 0
         assert heat.max() in (0, 1)
     assert any(heat.any() for heat in heats)
-    assert len({heat.tobytes() for heat in heats[1:]}) > 1, "the classes look at different places"
+    assert len({heat.tobytes() for heat in heats[1:]}) > 1, "the classes depend on different regions"
 
 
 def test_an_image_of_another_size_is_refused() -> None:
@@ -65,8 +65,8 @@ def test_an_image_of_another_size_is_refused() -> None:
         gradcam(_redness(), np.zeros((5, 5, 3), dtype=np.uint8))
 
 
-def test_a_model_without_places_is_refused() -> None:
+def test_a_model_without_spatial_dimensions_is_refused() -> None:
     inputs = keras.Input((1, 1, 3))
     model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(inputs)), name="point")
-    with pytest.raises(ValueError, match="point has no layer with places"):
+    with pytest.raises(ValueError, match="point has no layer with spatial dimensions"):
         gradcam(model, np.zeros((1, 1, 3), dtype=np.uint8))

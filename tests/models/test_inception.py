@@ -1,4 +1,4 @@
-"""Inception-v3 and GoogLeNet: published counts, blocks, stages on one head, auxiliary classifiers, weights files."""
+"""Inception-v3 and GoogLeNet: published counts, blocks, stages, auxiliary classifiers, weights files."""
 
 import os
 from dataclasses import replace
@@ -22,9 +22,10 @@ from beans_exp.training.history import History, Stage
 from beans_exp.training.optimizer import stage_optimizer
 from beans_exp.training.stages import configure, stages, train
 from tests.conftest import SIZE, SOURCE
+from tests.shared_models import configured_model
 
 SHARED_WEIGHTS = str(Path(os.environ.get("BEANS_EXP_INCEPTION_WEIGHTS", "none")).resolve())
-"""As it was when the tests began: each test runs without it."""
+"""The variable at the start of the tests: each test runs without it."""
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def config(weights: str) -> Config:
 
 @pytest.fixture(scope="module")
 def model(weights: str) -> keras.Model:
-    """The whole network at the report's size, for what does not depend on its weights."""
+    """The full network at the image size of the report, for tests that do not depend on its weights."""
     config = Config(model=ModelConfig("inception", weights, "mixed10"))
     return build_model(config, 3)
 
@@ -58,21 +59,21 @@ TRAINABLE = {
     11: (23_697_331, 18),
     12: (23_869_603, 1),
 }
-"""Blocks -> trainable parameters, and the place in the base of the first layer above the last frozen block."""
+"""Blocks -> trainable parameters, and the index in the base of the first layer above the last frozen block."""
 
 
 @pytest.mark.parametrize("blocks", TRAINABLE)
-def test_whole_blocks_are_unfrozen_from_the_top(blocks: int, model: keras.Model) -> None:
+def test_full_blocks_are_unfrozen_from_the_top(blocks: int, model: keras.Model) -> None:
     config = Config(model=ModelConfig("inception", "base", "mixed10"))
     count, first = TRAINABLE[blocks]
     set_trainable(model, config, blocks)
     base = model.get_layer("base")
     assert parameters(model) == (23_904_035, count)
     assert len(base.layers) == 311
-    assert [layer.trainable for layer in base.layers] == [place >= first for place in range(311)]
+    assert [layer.trainable for layer in base.layers] == [index >= first for index in range(311)]
 
 
-def test_the_base_costs_what_is_published(model: keras.Model) -> None:
+def test_the_base_has_the_published_cost(model: keras.Model) -> None:
     assert multiply_adds(model) == pytest.approx(5.711e9 + 2048 * 1024 + 1024 * 3, rel=1e-3)
 
 
@@ -91,7 +92,7 @@ def test_blocks_are_counted_down_from_the_top_block(top_block: str, blocks: int,
 
 
 @pytest.mark.parametrize("top_block", ["mixed0", "mixed5"])
-def test_a_lower_head_leaves_out_what_is_above_it(top_block: str, config: Config) -> None:
+def test_a_lower_head_omits_the_blocks_above_it(top_block: str, config: Config) -> None:
     lower = build_model(replace(config, model=replace(config.model, top_block=top_block)), 3)
     names = [layer.name for layer in lower.get_layer("base").layers]
     assert names[-1] == top_block
@@ -109,19 +110,18 @@ def test_the_stages_train_the_head_and_then_the_blocks(config: Config) -> None:
     assert list(stages(untrained_head)) == [Stage(2, 6, 1e-5, "cosine", 2)]
 
 
-def test_a_cosine_falls_to_nothing_at_its_last_step() -> None:
+def test_a_cosine_schedule_ends_at_zero() -> None:
     rate = stage_optimizer("adam", Stage(2, 3, 1e-3, "cosine", 2), steps=10)._learning_rate
     assert [float(rate(step)) for step in (0, 15, 30)] == pytest.approx([1e-3, 5e-4, 0], abs=1e-9)
 
 
 def _train(config: Config, data: Data) -> tuple[keras.Model, dict[str, list[np.ndarray]], History]:
-    configure(config)
-    model = build_model(config, 3)
-    before = _parts(model)
+    model = configured_model(config)
+    before = _weights(model)
     return model, before, train(model, data, config, lambda epoch: None)
 
 
-def _parts(model: keras.Model) -> dict[str, list[np.ndarray]]:
+def _weights(model: keras.Model) -> dict[str, list[np.ndarray]]:
     base = model.get_layer("base")
     top = [layer for layer in base.layers if layer.trainable and layer.weights]
     statistics = [
@@ -140,43 +140,46 @@ def _equal(one: list[np.ndarray], other: list[np.ndarray]) -> list[bool]:
     return [np.array_equal(first, second) for first, second in zip(one, other, strict=True)]
 
 
-def test_two_stages_are_one_run_on_a_base_that_keeps_its_statistics(config: Config, data: Data) -> None:
-    tuned = replace(config, finetune=FinetuneConfig(blocks=1, epochs=2, learning_rate=1e-3))
+def test_two_stages_are_one_run_on_a_base_with_fixed_statistics(config: Config, data: Data) -> None:
+    lower = replace(config, model=replace(config.model, top_block="mixed1"))
+    tuned = replace(lower, finetune=FinetuneConfig(blocks=1, epochs=2, learning_rate=1e-3))
     model, before, history = _train(tuned, data)
-    after = _parts(model)
+    after = _weights(model)
     assert [epoch.step for epoch in history.epochs] == [1, 2, 3]
     assert [epoch.metrics["stage"] for epoch in history.epochs] == [1, 2, 2]
     assert all(_equal(before["statistics"], after["statistics"]))
     assert not any(_equal(before["head"], after["head"]))
-    kept = _equal(before["kernels"], after["kernels"])
-    assert kept.count(False) == 9, "the nine convolutions of mixed10"
+    unchanged = _equal(before["kernels"], after["kernels"])
+    assert unchanged.count(False) == 7, "the seven convolutions of mixed1"
 
 
-def test_the_same_seed_gives_the_same_head_whatever_the_depth(config: Config) -> None:
+def test_equal_seeds_give_equal_heads_at_any_depth(config: Config) -> None:
     heads = []
     for blocks in (0, 3):
         configure(config)
-        model = build_model(replace(config, finetune=FinetuneConfig(blocks=blocks)), 3)
-        heads.append(_parts(model)["head"])
+        lower = replace(config, model=replace(config.model, top_block="mixed1"))
+        model = build_model(replace(lower, finetune=FinetuneConfig(blocks=blocks)), 3)
+        heads.append(_weights(model)["head"])
     assert all(_equal(*heads))
 
 
-def test_random_weights_are_trained_whole_with_batch_statistics(config: Config, data: Data) -> None:
-    scratch = replace(config, model=ModelConfig("inception", None, "mixed3"), reg=RegConfig(l2=0.01))
+def test_random_weights_are_trained_in_full_with_batch_statistics(config: Config, data: Data) -> None:
+    scratch = replace(config, model=ModelConfig("inception", None, "mixed0"), reg=RegConfig(l2=0.01))
     model, before, history = _train(scratch, data)
-    after = _parts(model)
+    after = _weights(model)
     assert not any(_equal(before["kernels"], after["kernels"]))
     assert not any(_equal(before["statistics"], after["statistics"]))
     assert len(history.epochs) == 1
     convolutions = [layer for layer in model.get_layer("base").layers if isinstance(layer, keras.layers.Conv2D)]
-    by_hand = sum(float(0.01 * np.square(layer.kernel.numpy()).sum()) for layer in convolutions)
-    assert float(sum(model.losses)) == pytest.approx(by_hand, rel=1e-4)
+    expected = sum(float(0.01 * np.square(layer.kernel.numpy()).sum()) for layer in convolutions)
+    assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_regularizers_act_on_the_head_of_a_pretrained_base(config: Config) -> None:
-    model = build_model(replace(config, reg=RegConfig(l2=0.01, dropout=0.3)), 3)
-    by_hand = sum(0.01 * np.square(model.get_layer(name).kernel.numpy()).sum() for name in ("dense", "logits"))
-    assert float(sum(model.losses)) == pytest.approx(by_hand, rel=1e-4)
+    lower = replace(config, model=replace(config.model, top_block="mixed1"))
+    model = build_model(replace(lower, reg=RegConfig(l2=0.01, dropout=0.3)), 3)
+    expected = sum(0.01 * np.square(model.get_layer(name).kernel.numpy()).sum() for name in ("dense", "logits"))
+    assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-4)
     names = [layer.name for layer in model.layers]
     assert names[-5:] == ["pooling", "dropout1", "dense", "dropout2", "logits"]
 
@@ -198,7 +201,7 @@ def test_googlenet_has_the_published_parameters() -> None:
 
 
 @pytest.mark.parametrize("name", ["googlenet", "inception"])
-def test_auxiliary_classifiers_count_in_training_only_and_are_not_saved(name: str, weights: str) -> None:
+def test_auxiliary_classifiers_are_trained_but_not_saved(name: str, weights: str) -> None:
     top = {"googlenet": None, "inception": "mixed8"}[name]
     config = Config(
         model=ModelConfig(name, weights if top else None, top),
@@ -220,7 +223,7 @@ def test_auxiliary_classifiers_count_in_training_only_and_are_not_saved(name: st
         assert sum(layer.count_params() for layer in aux) == 768 * 128 + 128 + 25 * 128 * 768 + 768 + 768 * 3 + 3
 
 
-def test_an_auxiliary_loss_reaches_what_lies_below_it(data: Data) -> None:
+def test_the_auxiliary_loss_is_added_in_training_only(data: Data) -> None:
     config = Config(
         model=ModelConfig("googlenet"),
         reg=RegConfig(aux_weight=0.3),
@@ -235,7 +238,7 @@ def test_an_auxiliary_loss_reaches_what_lies_below_it(data: Data) -> None:
     assert metrics["val/loss"] == pytest.approx(metrics["val/cross_entropy"], rel=1e-4)
 
 
-def test_a_weights_file_is_named_by_its_stem_and_known_by_its_content(weights: str, config: Config) -> None:
+def test_a_weights_file_is_named_by_its_stem_and_identified_by_its_content(weights: str, config: Config) -> None:
     assert weights_name(config.model) == "random_base"
     moved = Path("elsewhere.weights.h5")
     moved.write_bytes(Path(weights).read_bytes())
@@ -255,7 +258,7 @@ def _of_another_network(file: Path, weights: str) -> None:
 
 
 @pytest.mark.parametrize("write", [_damaged, _of_another_network])
-def test_weights_that_do_not_fit_are_named(write: object, weights: str, config: Config) -> None:
+def test_an_unsuitable_weights_file_is_named(write: object, weights: str, config: Config) -> None:
     file = Path("wrong.weights.h5")
     assert callable(write)
     write(file, weights)
@@ -263,7 +266,7 @@ def test_weights_that_do_not_fit_are_named(write: object, weights: str, config: 
         build_model(replace(config, model=replace(config.model, weights=str(file))), 3)
 
 
-def test_imagenet_weights_out_of_reach_say_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_imagenet_weights_are_an_immediate_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError("no network")
 
@@ -281,7 +284,7 @@ def shared_weights() -> str:
     return SHARED_WEIGHTS
 
 
-def test_the_pretrained_weights_load_and_their_base_answers(shared_weights: str) -> None:
+def test_the_pretrained_weights_give_plausible_features(shared_weights: str) -> None:
     model = build_model(Config(model=ModelConfig("inception", shared_weights, "mixed10")), 3)
     image = np.random.default_rng(0).uniform(0, 255, (1, 299, 299, 3)).astype(np.float32)
     pooled = keras.Model(model.input, model.get_layer("pooling").output).predict(image, verbose=0)
@@ -290,12 +293,13 @@ def test_the_pretrained_weights_load_and_their_base_answers(shared_weights: str)
     assert pooled.std() > 0.05, "random weights give features close to 0"
 
 
-def test_the_saved_model_is_made_of_keras_own_classes(config: Config, tmp_path: Path) -> None:
-    model = build_model(replace(config, reg=RegConfig(dropout=0.2)), 3)
+def test_the_saved_model_consists_of_classes_of_keras(config: Config, tmp_path: Path) -> None:
+    lower = replace(config, model=replace(config.model, top_block="mixed1"))
+    model = configured_model(replace(lower, reg=RegConfig(dropout=0.2)))
     savable_model(model).save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True, custom_objects={})
     images = Split(np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8), np.arange(3))
     again = evaluate(loaded, images, config)
     np.testing.assert_allclose(again.logits, evaluate(model, images, config).logits, atol=1e-5)
-    assert loaded.count_params() == 23_904_035
+    assert loaded.count_params() == parameters(model)[0]
     assert loaded.input.shape == model.input.shape

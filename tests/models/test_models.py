@@ -1,4 +1,4 @@
-"""Architectures: parameter counts as published and reported, and where each regularizer acts."""
+"""Architectures: published and reported parameter counts, and the layers that each regularizer acts on."""
 
 from dataclasses import replace
 
@@ -24,13 +24,13 @@ CONVOLUTIONS = ["conv1", "conv2", "conv3"]
 
 
 @pytest.mark.parametrize(("kernel", "count"), KERNELS)
-def test_lenet_has_the_reports_parameters(kernel: KernelConfig, count: int) -> None:
+def test_lenet_has_the_parameters_of_the_report(kernel: KernelConfig, count: int) -> None:
     model = build_model(Config(kernel=kernel), 3)
     assert parameters(model) == (count, count)
     assert model.output_shape == (None, 3)
 
 
-def test_lenet_has_the_reports_layers() -> None:
+def test_lenet_has_the_layers_of_the_report() -> None:
     model = build_model(Config(), 3)
     shapes = {layer.name: layer.output.shape[1:] for layer in model.layers}
     assert shapes["conv1"] == (295, 295, 6)
@@ -59,9 +59,7 @@ def test_lenet5_has_the_published_parameters(classes: int, count: int) -> None:
         (RegConfig(dropout=0.2), None),
     ],
 )
-def test_penalties_lie_on_the_convolution_kernels_alone(
-    name: str, reg: RegConfig, penalty: dict[str, float] | None
-) -> None:
+def test_only_convolution_kernels_are_penalized(name: str, reg: RegConfig, penalty: dict[str, float] | None) -> None:
     model = build_model(replace(TINY, model=ModelConfig(name=name), reg=reg), 3)
     for layer in model.layers:
         found = getattr(layer, "kernel_regularizer", None)
@@ -71,16 +69,16 @@ def test_penalties_lie_on_the_convolution_kernels_alone(
         assert getattr(layer, "bias_regularizer", None) is None
 
 
-def test_factorized_convolutions_carry_the_penalty_too() -> None:
+def test_factorized_convolutions_are_penalized() -> None:
     config = replace(TINY, kernel=KernelConfig(factorized=True), reg=RegConfig(l2=0.01))
     model = build_model(config, 3)
-    penalised = [layer.name for layer in model.layers if getattr(layer, "kernel_regularizer", None)]
-    assert penalised == ["conv1a", "conv1b", "conv2a", "conv2b", "conv3a", "conv3b"]
-    assert all(layer.kernel.shape[:2] == (3, 3) for layer in model.layers if layer.name in penalised)
+    penalized = [layer.name for layer in model.layers if getattr(layer, "kernel_regularizer", None)]
+    assert penalized == ["conv1a", "conv1b", "conv2a", "conv2b", "conv3a", "conv3b"]
+    assert all(layer.kernel.shape[:2] == (3, 3) for layer in model.layers if layer.name in penalized)
 
 
 @pytest.mark.parametrize("name", ["lenet", "lenet5"])
-def test_dropout_stands_before_each_dense_layer(name: str) -> None:
+def test_dropout_precedes_each_dense_layer(name: str) -> None:
     model = build_model(replace(TINY, model=ModelConfig(name=name), reg=RegConfig(dropout=0.2)), 3)
     order = [type(layer).__name__ for layer in model.layers]
     assert order[-4:] == ["Dropout", "Dense", "Dropout", "Dense"]
@@ -89,7 +87,7 @@ def test_dropout_stands_before_each_dense_layer(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["lenet", "lenet5"])
-def test_raw_images_are_rescaled_inside(name: str) -> None:
+def test_models_rescale_raw_images(name: str) -> None:
     model = build_model(replace(TINY, model=ModelConfig(name=name)), 3)
     rescaling = model.get_layer("rescaling")
     white = rescaling(np.full((1, 32, 32, 3), 255, np.float32))
@@ -98,6 +96,6 @@ def test_raw_images_are_rescaled_inside(name: str) -> None:
 
 def test_costs_are_counted_from_the_layers() -> None:
     model = build_model(Config(), 3)
-    by_hand = 295**2 * 25 * 3 * 6 + 143**2 * 25 * 6 * 16 + 67**2 * 25 * 16 * 120 + 538_680 * 50 + 50 * 3
-    assert multiply_adds(model) == by_hand
+    expected = 295**2 * 25 * 3 * 6 + 143**2 * 25 * 6 * 16 + 67**2 * 25 * 16 * 120 + 538_680 * 50 + 50 * 3
+    assert multiply_adds(model) == expected
     assert model_metrics(model)["model/size_mb"] == pytest.approx(26_985_195 * 4 / 1e6)

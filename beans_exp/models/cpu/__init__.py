@@ -1,4 +1,7 @@
-"""Faster convolutions on CPUs. Without this folder every result stays the same but for rounding."""
+"""Faster convolutions on CPUs, an optional extra of `models.inception`.
+
+Without this folder, its import and its one call there, every result stays the same up to rounding.
+"""
 
 import keras
 
@@ -7,7 +10,7 @@ from beans_exp.models.cpu.conv_gradients import speed_up_kernel_gradients
 
 
 def speed_up(base: keras.Model, *, is_frozen: bool) -> None:
-    """Let `base` compute faster; one that `is_frozen` also computes its BatchNorm within its convolutions."""
+    """Speed up the convolutions of `base`; `is_frozen` also folds its BatchNorm layers into them."""
     speed_up_kernel_gradients(base)
     if is_frozen:
         fold_batch_norm(base)

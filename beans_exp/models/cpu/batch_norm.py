@@ -1,7 +1,7 @@
-"""BatchNorm of a frozen base folded into the convolution before it: one pass over the activations in place of three.
+"""BatchNorm of a frozen base folded into the preceding convolution: one pass over the activations instead of three.
 
-In inference mode BatchNorm multiplies and adds constants. The kernel takes the factor, and the sum is a bias, which the
-library adds together with the ReLU while it computes the convolution.
+In inference mode BatchNorm is a multiplication and an addition. The kernel absorbs the factor; the summand becomes a
+bias, which the library adds together with the ReLU while it computes the convolution.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,13 +16,13 @@ Convolution = Callable[[tf.Tensor, Any], tf.Tensor]
 
 
 def fold_batch_norm(model: keras.Model) -> None:
-    """Let the convolutions of `model`, which stays in inference mode, compute the BatchNorm that follows them.
+    """Fold the BatchNorm layers of `model`, which stays in inference mode, into the convolutions before them.
 
-    Layers, weights, gradients and what is saved stay as they are, but for rounding.
+    Layers, weights, gradients and saved files stay the same up to rounding.
     """
     for convolution, norm in _pairs(model):
         convolution.convolution_op = partial(_convolve, convolution.convolution_op, norm)
-        norm.call = _pass_on
+        norm.call = _identity
 
 
 def _pairs(model: keras.Model) -> Iterator[tuple[layers.Conv2D, layers.BatchNormalization]]:
@@ -34,18 +34,18 @@ def _pairs(model: keras.Model) -> Iterator[tuple[layers.Conv2D, layers.BatchNorm
 
 
 def _convolve(convolve: Convolution, norm: layers.BatchNormalization, images: tf.Tensor, kernel: Any) -> tf.Tensor:
-    """In `images`' number format; what is folded is computed in float32 and rounded once."""
-    factor = tf.math.rsqrt(_exact(norm.moving_variance) + norm.epsilon)
+    """Convolve in the number format of `images`; kernel and bias are computed in float32 and rounded once."""
+    factor = tf.math.rsqrt(_float32(norm.moving_variance) + norm.epsilon)
     if norm.scale:
-        factor *= _exact(norm.gamma)
-    bias = _exact(norm.beta) - _exact(norm.moving_mean) * factor
-    folded = tf.cast(_exact(kernel) * factor, images.dtype)
+        factor *= _float32(norm.gamma)
+    bias = _float32(norm.beta) - _float32(norm.moving_mean) * factor
+    folded = tf.cast(_float32(kernel) * factor, images.dtype)
     return tf.nn.bias_add(convolve(images, folded), tf.cast(bias, images.dtype))
 
 
-def _exact(value: Any) -> tf.Tensor:
+def _float32(value: Any) -> tf.Tensor:
     return tf.cast(value, tf.float32)
 
 
-def _pass_on(inputs: tf.Tensor, training: bool | None = None, mask: Any = None) -> tf.Tensor:
+def _identity(inputs: tf.Tensor, training: bool | None = None, mask: Any = None) -> tf.Tensor:
     return inputs

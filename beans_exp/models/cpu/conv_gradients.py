@@ -1,9 +1,9 @@
-"""Kernel gradients of convolutions in other ways than the library's own, on CPUs where that one is slow.
+"""Faster kernel gradients of convolutions on CPUs whose library is slow at them.
 
-As matrix products on CPUs without AVX-512: measured twice on two cores over the convolutions above `mixed4` of
-Inception-v3, 100 and 105 GFLOP/s in place of 81 and 89, where the other passes reach 126 to 141. On transposed images,
-for upright kernels, on CPUs with it: 290 in place of 225, where kernels that lie reach 316, which makes a tuning step
-of the top six blocks 3 % faster. `benchmarks/gradients.py` measures them on any machine.
+On CPUs without AVX-512, as matrix products: 100 and 105 GFLOP/s instead of 81 and 89, measured twice on two cores over
+the convolutions above `mixed4` of Inception-v3 (the other passes reach 126 to 141). On CPUs with AVX-512, column
+kernels on transposed images: 290 GFLOP/s instead of 225 (row kernels reach 316), which makes a training step of the top
+six blocks 3 % faster. `benchmarks/gradients.py` measures them on any machine.
 """
 
 from collections.abc import Callable
@@ -15,41 +15,41 @@ from keras import layers
 from beans_exp.schema.precision import cpu_flags
 
 WIDE = "avx512f"
-"""The CPU flag that tells the two kinds of CPUs apart."""
+"""The CPU flag that distinguishes the two kinds of CPUs."""
 
 KernelGradient = Callable[[tf.Tensor, tf.Tensor, tf.TensorShape], tf.Tensor]
-"""From images (b, h, w, c), the gradient of the output (b, h, w, d), and the kernel's shape to its gradient."""
+"""From images (b, h, w, c), the gradient of the output (b, h, w, d) and the kernel shape to the kernel gradient."""
 
 
 def speed_up_kernel_gradients(model: keras.Model) -> None:
-    """Give the convolutions of `model` that allow it the fastest gradient of their kernels that is known for this CPU.
+    """Replace the kernel gradients of the supported convolutions of `model` by the fastest known on this CPU.
 
-    Their outputs, weights and what is saved stay as they are; the gradients differ by rounding. Does nothing where the
-    CPU does not tell what it is.
+    Outputs, weights and saved files stay the same; the gradients differ by rounding. Does nothing on a CPU with unknown
+    features.
     """
     flags = cpu_flags()
     for layer in model.layers if flags else ():
-        if isinstance(layer, layers.Conv2D) and is_plain(layer):
+        if isinstance(layer, layers.Conv2D) and is_supported(layer):
             if WIDE not in flags:
-                layer.convolution_op = convolution(by_products)
-            elif is_upright(layer):
-                layer.convolution_op = convolution(by_transposing)
+                layer.convolution_op = convolution(matmul_gradient)
+            elif has_column_kernel(layer):
+                layer.convolution_op = convolution(transposed_gradient)
 
 
-def is_plain(layer: layers.Conv2D) -> bool:
-    """Whether `convolution` says what `layer` does."""
+def is_supported(layer: layers.Conv2D) -> bool:
+    """Whether `convolution` computes the same as `layer`."""
     steps = {*layer.strides, *layer.dilation_rate, layer.groups}
     odd = all(size % 2 for size in layer.kernel_size)
     return odd and steps == {1} and layer.padding == "same" and layer.data_format == "channels_last"
 
 
-def is_upright(layer: layers.Conv2D) -> bool:
-    """Whether the kernel of `layer` is a column."""
+def has_column_kernel(layer: layers.Conv2D) -> bool:
+    """Whether the kernel of `layer` is one pixel wide and several high."""
     return layer.kernel_size[0] > layer.kernel_size[1] == 1
 
 
 def convolution(kernel_gradient: KernelGradient) -> Callable[[tf.Tensor, tf.Tensor | keras.Variable], tf.Tensor]:
-    """Return what convolves (b, h, w, c) with an odd (i, j, c, d) kernel at stride 1, padded with zeros to its size."""
+    """Return a convolution of (b, h, w, c) with an odd (i, j, c, d) kernel, at stride 1 and with zero padding."""
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def convolve(images: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, object]:
@@ -64,31 +64,31 @@ def convolution(kernel_gradient: KernelGradient) -> Callable[[tf.Tensor, tf.Tens
     return lambda images, kernel: convolve(images, tf.convert_to_tensor(kernel))
 
 
-def by_products(images: tf.Tensor, output: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
-    """For each place of the kernel: the images as it sees them, times the gradient of the output."""
+def matmul_gradient(images: tf.Tensor, output: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
+    """Compute the kernel gradient as one matrix product per kernel position: its view of the images times `output`."""
     rows, columns, before, after = shape
     height, width = images.shape[1:3]
     edges = [[0, 0], [rows // 2] * 2, [columns // 2] * 2, [0, 0]]
     padded = tf.pad(images, edges) if rows * columns > 1 else images
     flat = tf.reshape(output, (-1, after))
-    seen = [padded[:, i : i + height, j : j + width] for i in range(rows) for j in range(columns)]
-    return tf.reshape(tf.stack([_product(part, flat, before) for part in seen]), shape)
+    views = [padded[:, i : i + height, j : j + width] for i in range(rows) for j in range(columns)]
+    return tf.reshape(tf.stack([_product(view, flat, before) for view in views]), shape)
 
 
 def _product(images: tf.Tensor, flat: tf.Tensor, channels: int) -> tf.Tensor:
     return tf.matmul(tf.reshape(images, (-1, channels)), flat, transpose_a=True)
 
 
-def by_transposing(images: tf.Tensor, output: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
-    """The gradient of the kernel that lies, of images that lie."""
+def transposed_gradient(images: tf.Tensor, output: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
+    """Compute the gradient of a column kernel as that of a row kernel on transposed images."""
     rows, columns, before, after = shape
     images, output = (tf.transpose(array, (0, 2, 1, 3)) for array in (images, output))
-    lying = own(images, output, (columns, rows, before, after))
-    return tf.transpose(lying, (1, 0, 2, 3))
+    transposed = library_gradient(images, output, (columns, rows, before, after))
+    return tf.transpose(transposed, (1, 0, 2, 3))
 
 
-def own(images: tf.Tensor, output: tf.Tensor, shape: tf.TensorShape | tuple[int, ...]) -> tf.Tensor:
-    """The library's own gradient of a kernel."""
+def library_gradient(images: tf.Tensor, output: tf.Tensor, shape: tf.TensorShape | tuple[int, ...]) -> tf.Tensor:
+    """Compute the kernel gradient with the library's own operation."""
     return tf.raw_ops.Conv2DBackpropFilter(
         input=images, filter_sizes=shape, out_backprop=output, strides=[1, 1, 1, 1], padding="SAME"
     )

@@ -1,4 +1,4 @@
-"""BatchNorm folded into the convolution before it: the same numbers and gradients, in one pass."""
+"""BatchNorm folded into the preceding convolution: equal outputs and gradients."""
 
 import keras
 import numpy as np
@@ -22,7 +22,7 @@ def _model(scale: bool, policy: str) -> keras.Model:
     return model
 
 
-def _answers(model: keras.Model) -> list[np.ndarray]:
+def _outputs_and_gradients(model: keras.Model) -> list[np.ndarray]:
     images = tf.constant(np.random.default_rng(1).random((5, 6, 6, 3), np.float32))
     with tf.GradientTape() as tape:
         output = tf.cast(model(images, training=False), tf.float32)
@@ -34,10 +34,10 @@ def _answers(model: keras.Model) -> list[np.ndarray]:
 @pytest.mark.parametrize("scale", [False, True])
 def test_outputs_and_gradients_stay_the_same(scale: bool, policy: str, tolerance: float) -> None:
     model = _model(scale, policy)
-    before = _answers(model)
+    before = _outputs_and_gradients(model)
     _, norm, _, other, last = model.layers[1:]
     fold_batch_norm(model)
-    assert np.all(norm(tf.ones((1, 6, 6, 4))) == 1), "it passes on what it is given"
-    assert "convolution_op" not in vars(other) and "call" not in vars(last), "a convolution with a bias is left alone"
-    for ours, theirs in zip(_answers(model), before, strict=True):
+    assert np.all(norm(tf.ones((1, 6, 6, 4))) == 1), "a folded BatchNorm is the identity"
+    assert "convolution_op" not in vars(other) and "call" not in vars(last), "a convolution with a bias stays unchanged"
+    for ours, theirs in zip(_outputs_and_gradients(model), before, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance * np.abs(theirs).max())

@@ -1,4 +1,4 @@
-"""Kernel gradients of convolutions in other ways: the library's numbers, and only where they are the faster ones."""
+"""Faster kernel gradients of convolutions: equal to those of the library, and used only where they are faster."""
 
 from typing import Any
 
@@ -10,19 +10,21 @@ import tensorflow as tf
 from beans_exp.models.cpu import conv_gradients as gradients
 from beans_exp.models.cpu.conv_gradients import (
     KernelGradient,
-    by_products,
-    by_transposing,
     convolution,
+    matmul_gradient,
     speed_up_kernel_gradients,
+    transposed_gradient,
 )
 
 
-@pytest.mark.parametrize("way", [by_products, by_transposing])
+@pytest.mark.parametrize("kernel_gradient", [matmul_gradient, transposed_gradient])
 @pytest.mark.parametrize("kernel", [(1, 1), (1, 7), (7, 1), (3, 3), (5, 5)])
-def test_a_convolution_and_its_gradients_are_the_librarys(kernel: tuple[int, int], way: KernelGradient) -> None:
+def test_a_convolution_and_its_gradients_equal_those_of_the_library(
+    kernel: tuple[int, int], kernel_gradient: KernelGradient
+) -> None:
     images, weights = tf.random.normal((2, 6, 5, 3)), tf.random.normal((*kernel, 3, 4))
     found = []
-    for op in (convolution(way), lambda images, weights: tf.nn.conv2d(images, weights, 1, "SAME")):
+    for op in (convolution(kernel_gradient), lambda images, weights: tf.nn.conv2d(images, weights, 1, "SAME")):
         with tf.GradientTape() as tape:
             tape.watch([images, weights])
             output = op(images, weights)
@@ -45,7 +47,7 @@ def test_a_convolution_and_its_gradients_are_the_librarys(kernel: tuple[int, int
         ({"avx2", "avx512f"}, (3, 1), {"padding": "same", "dilation_rate": 2}, False),
     ],
 )
-def test_convolutions_are_replaced_where_that_is_faster_and_the_same(
+def test_convolutions_are_replaced_if_that_is_faster_and_equal(
     monkeypatch: pytest.MonkeyPatch, flags: set[str], kernel: tuple[int, int], options: dict[str, Any], replaced: bool
 ) -> None:
     monkeypatch.setattr(gradients, "cpu_flags", lambda: flags)
