@@ -20,7 +20,7 @@ from beans_exp.tracking.pack_selection import Selection, StoredRun, best_runs, s
 from beans_exp.tracking.packed_file import RUNS, STUDY, SWEEPS, to_json
 from beans_exp.tracking.parallel import in_processes
 from beans_exp.tracking.reader import Reader, Sweep
-from beans_exp.tracking.store import sqlite_file
+from beans_exp.tracking.store import MLRUNS, sqlite_file
 
 USER = "mlflow.user"
 
@@ -131,6 +131,12 @@ def _scrubber(reader: Reader, selection: Selection) -> Scrubber:
     """A scrubber for this machine, and for those on which the runs were trained."""
     runs = [*selection.runs.values(), *selection.parents.values()]
     hosts = {host_of(run.tags.get(tags.PROCESS, "")) for run in runs}
-    file = sqlite_file(reader.uri)
-    folders = [file.parent, file.parent.parent] if file else []
-    return make_scrubber(hosts, {run.tags.get(USER, "") for run in runs}, folders)
+    return make_scrubber(hosts, {run.tags.get(USER, "") for run in runs}, _project_folders(reader.uri))
+
+
+def _project_folders(uri: str) -> list[Path]:
+    """The folder of the store, and the one where its runs were started."""
+    file = sqlite_file(uri)
+    if file is None:
+        return []
+    return [file.parent, file.parent.parent] if file.parent.name == MLRUNS.name else [file.parent]

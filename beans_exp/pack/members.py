@@ -80,7 +80,8 @@ def _portable(run: PackedRun, job: PackJob) -> PackedRun:
         found.pop(tags.SWEEP)
     if job.leaves_model:
         found[tags.MODEL] = tags.NOT_PACKED
-    return replace(run, name=scrub(run.name)[:250], tags=found, data=job.scrubber.tree(run.data))
+    params = {key: job.scrubber.paths(value) for key, value in run.params.items()}
+    return replace(run, name=scrub(run.name)[:250], params=params, tags=found, data=job.scrubber.tree(run.data))
 
 
 def _portable_file(name: str, file: Path, job: PackJob) -> bytes | None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from beans_exp.schema import CONF
+
 PACKAGE_ROOT = Path(__file__).parents[2]
 SECRET = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|CREDENTIAL", re.IGNORECASE)
 """Environment variables whose values are secrets."""
@@ -34,14 +36,18 @@ class Scrubber:
 
     def text(self, text: str) -> str:
         """Return `text` with relative paths, and without addresses and `words`."""
+        text = self.paths(text)
+        for word in self.words:
+            text = re.sub(rf"(?<![\w-]){re.escape(word)}(?:\.[\w-]+)*(?![\w-])", HIDDEN, text)
+        return text
+
+    def paths(self, text: str) -> str:
+        """Return `text` with relative paths, and without addresses."""
         for folder, relative in self.folders.items():
             text = re.sub(rf"{re.escape(folder)}(?:[/\\](?=\w)|(?![\w.-]))", relative, text)
         text = URI.sub(ADDRESS, text)
         text = QUOTED.sub(lambda found: f"{found['quote']}{_last_part(found['rest'])}{found['quote']}", text)
-        text = ABSOLUTE.sub(lambda found: _last_part(found[0]), text)
-        for word in self.words:
-            text = re.sub(rf"(?<![\w-]){re.escape(word)}(?![\w-])", HIDDEN, text)
-        return text
+        return ABSOLUTE.sub(lambda found: _last_part(found[0]), text)
 
     def tree(self, plain: Any) -> Any:
         """Return `plain`, of JSON's types, with each text in it as `text` returns it."""
@@ -65,15 +71,21 @@ class Scrubber:
 
 def make_scrubber(hosts: Iterable[str], users: Iterable[str], folders: Iterable[Path]) -> Scrubber:
     """Return a scrubber for this machine, and for the `hosts`, `users` and `folders` that a store names."""
-    words = {*hosts, *users, socket.gethostname(), socket.getfqdn()}
+    words = {*hosts, *users, socket.gethostname()}
     with suppress(OSError, KeyError):  # a user without a name
         words.add(getpass.getuser())
+    words -= _option_names()
     words |= {value for name, value in os.environ.items() if SECRET.search(name) and len(value) >= SHORTEST_BYTES}
-    relative = {str(Path.cwd()): "", str(PACKAGE_ROOT): "", str(Path(sysconfig.get_path("purelib")).parent): ""}
-    relative |= {str(Path.home()): "/~"} | {str(folder): "" for folder in folders}
+    own = (PACKAGE_ROOT, Path(sysconfig.get_path("purelib")).parent, *folders)
+    relative = {str(Path.home()): "/~"} | {str(folder): "" for folder in own}
     known = {folder: new for folder, new in relative.items() if len(PurePath(folder).parts) > 1}
     longest_first = dict(sorted(known.items(), key=lambda pair: -len(pair[0])))
-    return Scrubber(longest_first, sorted(filter(None, words), key=len, reverse=True))
+    return Scrubber(longest_first, sorted((word for word in words if len(word) > 1), key=len, reverse=True))
+
+
+def _option_names() -> set[str]:
+    """The names of groups and options: a user called `beans` gives nothing away, and `data=beans` has to stay."""
+    return {part for file in CONF.rglob("*.yaml") for part in (file.stem, file.parent.name)}
 
 
 def _last_part(path: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from filelock import FileLock
 
+from beans_exp.errors import StoreError
 from beans_exp.hpo.packed_study import require_mergeable
 from beans_exp.terminal import progress
 from beans_exp.tracking import tags
@@ -56,9 +57,13 @@ def unpack(content: Content, uri: str, storage: str) -> Changes:
         if packed.study is not None:
             require_mergeable(storage, packed.study)
     experiment_id = open_store(uri, content.experiment)
-    with _lock(uri), store_errors(uri):
-        reader = Reader(client_of(uri), uri, content.experiment, experiment_id)
-        return _Unpacking(content, reader, SweepUnpacker(reader, content.file, storage)).run()
+    try:
+        with _lock(uri), store_errors(uri):
+            reader = Reader(client_of(uri), uri, content.experiment, experiment_id)
+            return _Unpacking(content, reader, SweepUnpacker(reader, content.file, storage)).run()
+    except OSError as error:
+        way_out = "Make room, then run the same command again"
+        raise StoreError(f"{content.file} cannot be unpacked to the end ({error}). {way_out}") from error
 
 
 def _lock(uri: str) -> AbstractContextManager[object]:

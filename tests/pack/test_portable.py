@@ -27,12 +27,13 @@ from beans_exp.pack.portable import make_scrubber
         ("file:/etc/passwd", "<address>"),
         ("node-17 and node-17.cluster and my-node-17", "*** and *** and my-node-17"),
         ("ann annotates", "*** annotates"),
+        ("data=beans by beans", "data=beans by beans"),
         ("key=hush-4711", "key=***"),
     ],
 )
 def test_names_of_the_machine_are_removed(text: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_API_TOKEN", "hush-4711")
-    scrubber = make_scrubber(["node-17", "node-17.cluster"], ["ann", ""], [Path("/project/store")])
+    scrubber = make_scrubber(["node-17"], ["ann", "beans", ""], [Path("/project/store")])
     assert scrubber.text(text) == expected
 
 
