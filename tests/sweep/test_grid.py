@@ -15,9 +15,12 @@ from mlflow.entities import Run
 
 from beans_exp.schema import to_config
 from beans_exp.sweep.grid import compose_grid
-from tests.conftest import TINY, Program, Started
+from tests.conftest import TINY, Started
+from tests.driver import Driver
 
-SMALL = [*TINY, "kernel.filters=[2,2,4]", "trainer.epochs=1"]
+pytestmark = pytest.mark.xdist_group("grid")  # one driver for all
+
+SMALL = [*TINY, "kernel.filters=[2,2,4]", "trainer.epochs=1", "tracking.save_model=none"]
 
 
 def _client() -> mlflow.MlflowClient:
@@ -34,9 +37,9 @@ def _jobs(parent: Run) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(mlflow.artifacts.load_text(f"{parent.info.artifact_uri}/jobs.csv"))))
 
 
-def test_a_grid_is_one_parent_with_a_child_and_a_folder_per_job(program: Program) -> None:
+def test_a_grid_is_one_parent_with_a_child_and_a_folder_per_job(quick: Driver) -> None:
     overrides = ["-m", *SMALL, "model=lenet", "reg=l1,l2,dropout"]
-    first = program(*overrides)
+    first = quick.run(*overrides)
     assert first.returncode == 0, first.stderr
     runs = _runs()
     (parent,) = (run for run in runs if run.data.tags.get("beans.role") == "sweep")
@@ -55,12 +58,12 @@ def test_a_grid_is_one_parent_with_a_child_and_a_folder_per_job(program: Program
         assert f"job {number} of 3: " in first.stdout
         assert f"reg={reg}" in first.stdout
     assert "python -m beans_exp.ui" in first.stdout
-    _require_reused(program, overrides, parent)
+    _require_reused(quick, overrides, parent)
 
 
-def _require_reused(program: Program, overrides: list[str], parent: Run) -> None:
+def _require_reused(quick: Driver, overrides: list[str], parent: Run) -> None:
     """The same command finds the same parent, and trains nothing."""
-    again = program(*overrides)
+    again = quick.run(*overrides)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("finished (reused)") == 3
     assert "Epoch" not in again.stdout
@@ -68,8 +71,8 @@ def _require_reused(program: Program, overrides: list[str], parent: Run) -> None
     assert {row["origin"] for row in _jobs(parent)} == {"reused"}
 
 
-def test_an_invalid_launcher_option_is_an_error_before_anything_is_written(program: Program) -> None:
-    ended = program("-m", *TINY, "reg=l1,l2", "hydra.launcher.n_jobs=1000")
+def test_an_invalid_launcher_option_is_an_error_before_anything_is_written(quick: Driver) -> None:
+    ended = quick.run("-m", *TINY, "reg=l1,l2", "hydra.launcher.n_jobs=1000")
     assert ended.returncode == 1
     assert "hydra.launcher.n_jobs=1000" in ended.stderr and "Traceback" not in ended.stderr
     assert not Path("mlruns").exists() and not Path("outputs").exists()
@@ -88,9 +91,9 @@ def test_a_terminated_grid_closes_its_parent(started: Started, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("launcher", ["isolated", "basic", "joblib"])
-def test_a_job_that_fails_costs_only_itself(launcher: str, program: Program) -> None:
-    overrides = ["-m", *SMALL, "trainer.optimizer=sgd", "trainer.learning_rate=1e38,0.01", "tracking.save_model=none"]
-    ended = program(*overrides, f"hydra/launcher={launcher}")
+def test_a_job_that_fails_costs_only_itself(launcher: str, quick: Driver) -> None:
+    overrides = ["-m", *SMALL, "trainer.optimizer=sgd", "trainer.learning_rate=1e38,0.01"]
+    ended = quick.run(*overrides, f"hydra/launcher={launcher}")
     assert ended.returncode == 1
     assert "trainer.learning_rate=1e+38: the loss became" in ended.stdout
     assert "Traceback" not in ended.stdout + ended.stderr

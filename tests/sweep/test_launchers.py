@@ -14,6 +14,7 @@ import pytest
 from mlflow.entities import Run
 
 from tests.conftest import TINY, Program, Started
+from tests.driver import Driver
 from tests.servers import free_port, slurm
 
 SMALL = [*TINY, "trainer.batch_size=6", "tracking.save_model=none"]
@@ -60,8 +61,9 @@ def _require_resumed(job: Run, parent: Run) -> None:
     assert "resuming killed run" in logs
 
 
-def test_a_search_prunes_through_submitit(program: Program) -> None:
-    ended = program(*SEARCH, "hydra/launcher=submitit_local")
+@pytest.mark.xdist_group("grid")  # for the driver of that group
+def test_a_search_prunes_through_submitit(quick: Driver) -> None:
+    ended = quick.run(*SEARCH, "hydra/launcher=submitit_local")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     _, jobs = _runs()
     assert len(jobs) == 2 and {run.data.tags["beans.status"] for run in jobs} <= {"finished", "pruned"}
