@@ -24,6 +24,7 @@ from beans_exp.training.evaluation import evaluate, generalization
 from beans_exp.training.history import Epoch
 from beans_exp.training.pace import Pace
 from beans_exp.training.stages import configure, stages, train
+from beans_exp.training.summary import model_summary
 
 Objective = float | list[float]
 
@@ -110,7 +111,7 @@ def _train(request: RunRequest) -> Objective:
         configure(config)
         data = load(config, request.source)
         model = build_model(config, len(data.classes))
-        tracker.log_description(data, model, request.overrides)
+        tracker.log_description(data, model_summary(model, config), request.overrides)
         history = train(model, data, config, _epoch_callback(config, tracker, folder), checkpoints)
         summary = history.summary() | generalization(model, data, config, history) | model_metrics(model)
         if config.trainer.test:

@@ -55,14 +55,12 @@ class Tracker:
         self.pending: list[Epoch] = []
         self.objective: float | list[float] | None = None
 
-    def log_description(self, data: Data, model: keras.Model, overrides: Sequence[str]) -> None:
-        """Log parameters, configuration, model summary and data set, unless a resumed run has them."""
+    def log_description(self, data: Data, summary: str, overrides: Sequence[str]) -> None:
+        """Log parameters, configuration, the model's `summary` and the data set, unless a resumed run has them."""
         if self.described:
             return
         self.sink.send("params", flat_params(self.config))
-        lines: list[str] = []
-        model.summary(print_fn=lines.append, line_length=100)
-        self._log_text("\n".join(lines), "model_summary.txt")
+        self._log_text(summary, "model_summary.txt")
         self._log_text(yaml.safe_dump(list(overrides)), "overrides.yaml")
         source = CodeDatasetSource(tags={"data": data.source.name, "version": data.source.version})
         described = MetaDataset(source, name=data.source.name, digest=data.source.digest[:16])._to_mlflow_entity()
