@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent import futures
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import forkserver
@@ -45,7 +45,7 @@ class RunningJob:
     retries_left: int
     kernel_kills_before: int = 0
     """How many processes the kernel had killed for lack of memory when it was started."""
-    future: "Future[bytes]" = field(default_factory=Future)
+    future: "futures.Future[bytes]" = field(default_factory=futures.Future)
 
 
 class JobPool:
@@ -113,7 +113,7 @@ class JobPool:
     def wait(self) -> list[tuple[int, JobReturn]]:
         """Wait until a job has ended; return the number and the result of each that has, none if none is running."""
         while self.running:
-            wait([job.future for job in self.running], timeout=POLL, return_when=FIRST_COMPLETED)
+            futures.wait([job.future for job in self.running], POLL, futures.FIRST_COMPLETED)
             self.table.refresh({job.number: job.folder for job in self.running})
             done = [job for job in self.running if job.future.done()]
             ended = [(job.number, result) for job in done if (result := self._result(job)) is not None]

@@ -63,6 +63,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, JobReturn]:
         return dict(zip(values, jobs.run_all([[f"+x={value}"] for value in values], 0), strict=True))
 
 
+@pytest.mark.xdist_group("failing jobs")  # one pool for all
 @pytest.mark.parametrize("end", ENDS)
 def test_a_job_that_fails_costs_only_itself(end: str, results: dict[str, JobReturn]) -> None:
     succeeded = ["first", f"after {end}"]
