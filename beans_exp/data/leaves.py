@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from beans_exp.data.leaf_classes import CLASSES, SMALLEST_SIZE
 
 _OVERSAMPLING = 2
-_SOFT = 64  # pixels a side of whatever is blurred anyway: drawn small, then enlarged
+_SOFT = 64  # side in pixels of everything that is blurred: drawn small, then enlarged
 _BANDS = 4  # angular spots that fit between two side veins, from midrib to margin
 
 _Floats = NDArray[np.float64]

@@ -79,11 +79,11 @@ def test_preparing_holds_one_image_at_a_time() -> None:
 
     def read(split: str) -> Iterator[tuple[np.ndarray, int]]:
         nonlocal most
-        for place in range(20):
-            image = np.full((8, 8, 3), place, np.uint8).view(Pixels)
+        for index in range(20):
+            image = np.full((8, 8, 3), index, np.uint8).view(Pixels)
             images.append(weakref.ref(image))
             most = max(most, sum(reference() is not None for reference in images))
-            yield image, place % 2
+            yield image, index % 2
 
     splits = prepare(Source("watched", "1", "abc", ("a", "b"), read), 8, None)
     assert splits["train"].images[:, 0, 0, 0].tolist() == list(range(20))
