@@ -58,7 +58,7 @@ A new key is added here with its default. An entry is never changed, not even wh
 
 
 def fingerprint(config: Config, source: Source) -> str:
-    """Return 16 hex digits for what decides the result of `config` on `source`.
+    """Return 16 hex digits that identify the result of `config` on `source`.
 
     Left out, because they decide nothing: labels, `trainer.test`, `trainer.microbatch`, caches, tracking, paths and
     all launcher options. `trainer.precision` must be resolved.
@@ -67,7 +67,7 @@ def fingerprint(config: Config, source: Source) -> str:
 
 
 def head_fingerprint(config: Config, source: Source) -> str:
-    """Return 16 hex digits for what decides the first stage of `config`, and the libraries that compute it."""
+    """Return 16 hex digits that identify the first stage of `config`, and the libraries that compute it."""
     from importlib.metadata import version
 
     first_stage = {key: value for key, value in _changes(config).items() if not key.startswith("finetune.")}

@@ -16,7 +16,7 @@ class Metric:
     heading: str
     meaning: str
     direction: str | None = None
-    """`maximize` or `minimize`; None for what is neither better nor worse, and cannot be an objective."""
+    """`maximize` or `minimize`; None if neither is better; such a metric cannot be an objective."""
     _: KW_ONLY
     per_epoch: bool = False
     needs_test: bool = False
@@ -52,7 +52,7 @@ METRICS = (
     Metric("stage", "stage", "1: head or whole model, 2: fine-tuning", per_epoch=True, decimals=0),
     *_split_metrics("test", "test", "with the selected weights"),
     Metric("best/val_accuracy", "best validation", "accuracy in the best epoch", "maximize", style="percent"),
-    Metric("best/epoch", "best epoch", "the first with the best validation accuracy", decimals=0),
+    Metric("best/epoch", "best epoch", "the first epoch with the best validation accuracy", decimals=0),
     Metric(
         "eval/train_accuracy",
         "train, inference mode",
@@ -70,7 +70,7 @@ METRICS = (
     Metric(
         "gap/eval_accuracy",
         "gap",
-        "train minus validation with the same weights, both in inference mode, points; a large one is overfitting",
+        "train minus validation with the same weights, both in inference mode, points; a large gap is overfitting",
         "minimize",
         style="points",
     ),

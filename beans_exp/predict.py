@@ -1,10 +1,10 @@
 """Classify image files with the model of a run.
 
     python -m beans_exp.predict RUN_ID leaf.jpg photos/             # a table
-    python -m beans_exp.predict RUN_ID photos/ --json | jq .class   # a JSON object a line
+    python -m beans_exp.predict RUN_ID photos/ --json | jq .class   # one JSON object per line
     python -m beans_exp.predict models:/beans_exp@champion leaf.jpg --gradcam heat
 
-The exit status is 0 only if every file was read; files that are no images, or damaged, are named on standard error.
+The exit status is 0 only if every file was read; files that are damaged or not images are listed on standard error.
 """
 
 import argparse
@@ -57,10 +57,10 @@ def parser() -> argparse.ArgumentParser:
     )
     model = "a run's id or its beginning, models:/NAME@ALIAS,\nmodels:/NAME/VERSION, models:/m-ID or runs:/RUN_ID/model"
     made.add_argument("model", metavar="RUN_ID_OR_MODEL_URI", help=model)
-    made.add_argument("paths", metavar="IMAGE_OR_FOLDER", nargs="+", type=Path, help="of a folder, every file below it")
-    made.add_argument("--json", action="store_true", help="print JSON Lines: one object per file, without delay")
+    made.add_argument("paths", metavar="IMAGE_OR_FOLDER", nargs="+", type=Path, help="image file, or a folder of them")
+    made.add_argument("--json", action="store_true", help="print JSON Lines: one object per file, unbuffered")
     made.add_argument(
-        "--gradcam", metavar="FOLDER", type=user_path, help="write one PNG per image: where the model looked"
+        "--gradcam", metavar="FOLDER", type=user_path, help="write a Grad-CAM heat map of each image, as PNG"
     )
     add_tracking_uri(made)
     return made

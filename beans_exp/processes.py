@@ -8,7 +8,7 @@ import psutil
 
 
 def this_process() -> str:
-    """Return what tells this process from every other one: host, boot, process namespace, number, start time."""
+    """Return a name that no other process has: host, boot, process namespace, number, start time."""
     return f"{_here()}/{os.getpid()}/{psutil.Process().create_time():.2f}"
 
 

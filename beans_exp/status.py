@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     add_experiment(parser)
     parser.add_argument("--sweep", help="id of the sweep or its parent run, or its first 8 characters (the last sweep)")
     parser.add_argument("--watch", type=float, metavar="SECONDS", help="refresh at this interval until the sweep ends")
-    parser.add_argument("--json", action="store_true", help="for programs: one line per refresh")
+    parser.add_argument("--json", action="store_true", help="print JSON, one line per refresh")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What is printed for a person to read: progress bars, tables at a fixed width, durations."""
+"""Output for people to read: progress bars, tables at a fixed width, durations."""
 
 import sys
 from collections.abc import Iterable, Iterator

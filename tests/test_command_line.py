@@ -73,13 +73,13 @@ def test_an_invalid_option_is_one_message(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["model=lenet", "finetune=none,top2,top3"], "acts at no point of the grid"),
+        (["model=lenet", "finetune=none,top2,top3"], "no point of the grid uses it"),
         (["reg=l1,l3"], "Could not find 'reg/l3'"),
         (["hydra/sweeper=basic", "reg=l1,l2"], "hydra/sweeper=basic: must be grid"),
         (["reg.dropout=0.1,1.5"], "reg.dropout=1.5: must be"),
         (["kernel.size=3,200"], "kernel.size=200"),
         (["reg=l1,null"], "reg=l1,null: must be one of"),
-        (["reg=glob(zz*)"], "the grid has no point"),
+        (["reg=glob(zz*)"], "the grid is empty"),
         (["features.blocks=[1]", "reg=l1,l2"], "set by the sweeper"),
         (["hydra.sweep.dir=/proc/nope", "reg=l1,l2"], "the output folder /proc/nope cannot be written"),
     ],
@@ -110,14 +110,14 @@ def test_an_experiment_is_planned_as_distinct_runs(
     words = [f"experiment={experiment}", "plan=true", "data=synthetic", "data.image_size=299"]
     printed = program(*words, env={"BEANS_EXP_INCEPTION_WEIGHTS": "base.weights.h5"})
     assert printed.returncode == 0, printed.stderr
-    assert f"{points[0]} requested, {points[1]} distinct" in printed.stdout
+    assert f"{points[0]} points, {points[1]} distinct jobs" in printed.stdout
 
 
 def test_regularizer_is_an_alias_of_reg(program: Program) -> None:
     words = ["-m", "data=synthetic", "plan=true", "regularizer=l1,l2", "regularizer.l2=0.1"]
     printed = program(*words)
     assert printed.returncode == 0, printed.stderr
-    assert "2 requested, 2 distinct" in printed.stdout
+    assert "2 points, 2 distinct jobs" in printed.stdout
     single = program("--cfg", "job", "regularizer=l2", "regularizer.l2=0.125")
     assert "l2: 0.125" in single.stdout
 
@@ -126,7 +126,7 @@ def test_a_grid_can_be_planned_without_training(program: Program) -> None:
     words = ["-m", "data=synthetic", "plan=true", "model=lenet,lenet5", "kernel=k5,k3", "reg=none,l2"]
     printed = program(*words)
     assert printed.returncode == 0, printed.stderr
-    assert "8 requested, 6 distinct" in printed.stdout
+    assert "8 points, 6 distinct jobs" in printed.stdout
     assert "kernel.size=3 has no effect: only model=lenet uses kernel" in printed.stdout
     assert printed.stdout.count("reg=l2") == 3
 

@@ -1,4 +1,4 @@
-"""A lock for what follows a search: one of the machines that share its study confirms it, the others wait."""
+"""A lock for confirming a search: one of the machines that share its study does it, the others wait."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -47,9 +47,9 @@ class PackedStudy:
             optuna.create_study(directions=directions, study_name=study.name).add_trials(trials)
             holds = study._holds_plain_values()
         except BAD_CONTENT as error:
-            raise ValueError(f"hold a study of Optuna ({error})") from error
+            raise ValueError(f"hold an Optuna study ({error})") from error
         if not holds:
-            raise ValueError("hold a study of Optuna")
+            raise ValueError("hold an Optuna study")
         return study
 
     def _holds_plain_values(self) -> bool:
@@ -139,7 +139,7 @@ def _errors(url: str) -> Iterator[None]:
         unusable: tuple[type[Exception], ...] = (OSError, ImportError, RuntimeError, ValueError)
         if isinstance(error, StoreError) or not isinstance(error, (*unusable, *connection_errors(url))):
             raise
-        raise StoreError(f"--storage {url} cannot be used ({first_line(error)}). Name another one") from error
+        raise StoreError(f"--storage {url} cannot be used ({first_line(error)}). Set another one") from error
 
 
 def _creation_lock(url: str) -> AbstractContextManager[object]:

@@ -30,7 +30,7 @@ RUNNING_BEST = {"best/val_accuracy": "val/accuracy"}
 
 @dataclass(frozen=True)
 class TrialHandle:
-    """What a job needs to find its trial; passed as text in `sweep.study`."""
+    """The data with which a job finds its trial; passed as text in `sweep.study`."""
 
     storage: str
     name: str
@@ -70,7 +70,7 @@ def can_prune(config: Config) -> bool:
 
 
 def epoch_reporter(config: Config) -> Report:
-    """Return what reports each epoch to the study; it raises PrunedError to end the run."""
+    """Return the function that reports each epoch to the study; it raises PrunedError to end the run."""
     if config.sweep.study is None:
         return lambda number, metrics, seconds_left: None
     handle = TrialHandle.loads(config.sweep.study)

@@ -130,7 +130,7 @@ def _interval(override: Override, sweep: IntervalSweep) -> BaseDistribution:
     assert low is not None and high is not None
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         key = override.get_key_element()
-        raise _broken(override, f"an interval from a finite number to a larger one. Write {key}=value for a single one")
+        raise _broken(override, f"an interval from a finite number to a larger one. Write {key}=value for one value")
     log = _is_log(override, sweep, low)
     if isinstance(low, int) and isinstance(high, int):
         return IntDistribution(low, high, log=log)
@@ -169,7 +169,7 @@ def _matches(override: Override, pattern: Any) -> list[str]:
     known = override.config_loader.get_group_options(override.key_or_group, results_filter=ObjectType.CONFIG)
     if not pattern.filter(known):
         options = f"it has {', '.join(known)}" if known else "it is not a group, or has no options"
-        raise _broken(override, f"a pattern that some option of {override.key_or_group} matches; {options}")
+        raise _broken(override, f"a pattern that matches an option of {override.key_or_group}; {options}")
     return pattern.filter(known)
 
 

@@ -31,11 +31,11 @@ COLLISIONS, SETTLE_SECONDS = 4, (0.5, 2.0)
 
 @dataclass(frozen=True)
 class StudyDescription:
-    """What a study searches, stored with it: an equal search continues the study, a different one is refused."""
+    """The search that a study stores: an equal search resumes the study, a different one is rejected."""
 
     space: dict[str, BaseDistribution]
     facts: dict[str, str]
-    """What all trials share and what decides their values, by name."""
+    """The settings that all trials share and that determine their values, by name."""
     directions: list[str]
 
     @property
@@ -72,7 +72,7 @@ class SharedStudy:
 
     @property
     def counted(self) -> list[FrozenTrial]:
-        """The trials that count towards `n_trials`."""
+        """The trials that count toward `n_trials`."""
         return counted(self.study.get_trials(deepcopy=False))
 
     @property

@@ -21,5 +21,5 @@ CAUSE = "beans.cause"
 
 
 def counted(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trials that count towards `n_trials`: neither retried by another one nor waiting to be drawn."""
+    """Return the trials that count toward `n_trials`: neither retried by another one nor waiting to be drawn."""
     return [trial for trial in trials if RETRIED not in trial.user_attrs and trial.state != TrialState.WAITING]

@@ -22,16 +22,16 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "python -m beans_exp.report", description="Finished runs side by side: tables, statistics, figures, one page."
+        "python -m beans_exp.report", description="Compare finished runs on one page: tables, statistics, figures."
     )
     add_experiment(parser)
-    parser.add_argument("--sweep", help="one sweep: the id of its parent run, or its own (eight characters suffice)")
+    parser.add_argument("--sweep", help="one sweep: its id or its parent run's, or the first 8 characters")
     parser.add_argument("--filter", default="", help="an MLflow filter, such as \"params.`model.name` = 'lenet'\"")
     parser.add_argument("--baseline", help="compare all with this configuration, study row or run id")
     parser.add_argument(
         "--config-dir", type=user_path, metavar="DIR", help="a folder with studies of your own: report/, study/"
     )
-    parser.add_argument("--threshold", type=_share, default=0.75, help="validation accuracy to reach (0.75)")
+    parser.add_argument("--threshold", type=_share, default=0.75, help="validation accuracy for convergence (0.75)")
     parser.add_argument("--data-dir", help="the folder of the test images, for data=folder and data=beans")
     parser.add_argument("--no-images", action="store_true", help="leave out test images and Grad-CAM")
     parser.add_argument("--out", type=Path, default=Path("report"), help="the folder to write to (report)")

@@ -177,7 +177,7 @@ class _Spread:
         return max(self.seeds_mean - self.both_mean, 0)
 
     def needs(self, difference: float, half_width: float) -> Needs:
-        """Return what detects `difference`, given the `half_width` of the present interval."""
+        """Return the sample sizes that detect `difference`, given the `half_width` of the present interval."""
         detectable = half_width * DETECTABLE / NORMAL
         if not difference:
             return Needs(None, None, detectable)

@@ -32,7 +32,7 @@ def build_report(reader: Reader, options: ReportOptions) -> Report:
     records = progress(reader.records(options.query, options.sweep), "reading runs")
     collected = collect(reader, records)
     if not collected.runs:
-        raise BeansExpError(f"no run to report: {_scope(reader, options)} has none")
+        raise BeansExpError(f"no runs to report: {_scope(reader, options)} has none")
     assign_rows(collected.groups, studies)
     groups = in_order(collected.groups, studies)
     tables = make_tables(groups, studies, options.baseline)
@@ -118,4 +118,4 @@ def _different_threads(groups: Sequence[Group]) -> list[str]:
 def _left_out(tables: Sequence[Table], studies: Sequence[Study]) -> list[str]:
     made = {table.key for table in tables}
     missing = [plan.title for study in studies for plan in study.tables if plan.key not in made]
-    return [f"left out, because fewer than two of their rows have runs: {', '.join(missing)}"] if missing else []
+    return [f"tables left out, because fewer than two of their rows have runs: {', '.join(missing)}"] if missing else []

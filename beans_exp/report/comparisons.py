@@ -100,5 +100,5 @@ def why_no_comparison(entry: Entry, baseline: Entry) -> str:
         names = f"({data_name(entry.group)}) than {baseline.title} ({data_name(baseline.group)})"
         return f"tested on other data {names}"
     if entry.group.labels_digest != baseline.group.labels_digest:
-        return f"its test labels are not those of {baseline.title}, so images cannot be paired"
+        return f"its test labels differ from those of {baseline.title}, so images cannot be paired"
     return ""

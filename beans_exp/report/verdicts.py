@@ -1,4 +1,4 @@
-"""A comparison's verdict in words, with what would settle it."""
+"""A comparison's verdict in words, with the data that would settle it."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,12 @@ from beans_exp.report.statistics import LEVEL
 
 
 def verdict_in_words(comparison: Comparison) -> tuple[str, str]:
-    """Return the verdict and a caveat: what would settle it, or the limits of a single seed."""
+    """Return the verdict and a caveat: the data that would settle it, or the limits of a single seed."""
     verdict = comparison.verdict
     if verdict == "not distinguishable":
         return verdict, "; ".join(_what_would_settle(comparison))
     if comparison.one_seed:
-        return f"{verdict} in this run", "one seed cannot show whether the configuration is"
+        return f"{verdict} in this run", f"one seed cannot show whether the configuration is {verdict}"
     return verdict, ""
 
 
@@ -29,14 +29,14 @@ def _what_would_settle(comparison: Comparison) -> Iterator[str]:
     if not comparison.difference:
         yield "no difference observed"
     elif ways:
-        yield f"detecting {points}, if real, takes {' or '.join(ways)}"
+        yield f"detecting a difference of {points} takes {' or '.join(ways)}"
     elif needs.images is None and needs.seeds is None:
-        yield f"detecting {points}, if real, takes more images and more seeds"
+        yield f"detecting a difference of {points} takes more images and more seeds"
     else:
-        yield f"{points} are at the limit of what these data can detect"
+        yield f"a difference of {points} is at the detection limit of these data"
     if comparison.one_seed:
         yield "one seed cannot show seed-to-seed variance"
-    yield f"these data detect differences of about {100 * needs.detectable:.0f} points or more"
+    yield f"these data can detect differences of about {100 * needs.detectable:.0f} points or more"
 
 
 def _rounded(count: int) -> str:

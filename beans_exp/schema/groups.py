@@ -115,7 +115,7 @@ class DataConfig:
         for key in ("train_images", "validation_images", "test_images"):
             count = getattr(self, key)
             if count is None or count < 3:
-                raise broken(f"data.{key}", count, "3 or more for data=synthetic: one image a class")
+                raise broken(f"data.{key}", count, "3 or more for data=synthetic: one image per class")
         if self.draw_seed is None or self.draw_seed < 0:
             raise broken("data.draw_seed", self.draw_seed, "0 or more for data=synthetic")
 
@@ -213,7 +213,7 @@ class FeaturesConfig:
     cache: str = "auto"
     dir: str | None = None
     max_gb: float = 20.0
-    """Size limit of the cached activations; the least recently used go first."""
+    """Size limit of the cached activations; the least recently used are deleted first."""
     blocks: list[int] = field(default_factory=list)
     """Depths that other runs of the sweep will need; set by the sweeper."""
 

@@ -1,4 +1,4 @@
-"""Compose a trial's parameters: to the point that they mean, and to the overrides of an equal single run."""
+"""Compose a trial's parameters: to their point, and to the overrides of an equal single run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

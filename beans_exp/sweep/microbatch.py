@@ -1,4 +1,4 @@
-"""How a job that ran out of memory is made to need less: with half the microbatch."""
+"""Retry a job that ran out of memory with half the microbatch."""
 
 from omegaconf import DictConfig, OmegaConf
 

@@ -37,7 +37,7 @@ class OpenSweep:
     def hint(self) -> str:
         """How to see the sweep in a browser."""
         if self.experiment_id is None:
-            return f"saved locally until its server is reachable: python -m beans_exp.sync {self.folder}"
+            return f"saved locally; once its server is reachable, run: python -m beans_exp.sync {self.folder}"
         return ui_hint(self.uri, self.experiment_id, self.sweep_id)
 
     def job_overrides(self, point: Point, added: Mapping[str, Any]) -> list[str]:

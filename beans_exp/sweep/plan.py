@@ -21,7 +21,7 @@ class GridPoint:
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """A job of the plan, labelled by the overrides that set it apart from the others."""
+    """A job of the plan, labeled by the overrides that set it apart from the others."""
 
     point: Point
     label: str
@@ -96,7 +96,7 @@ def _require_one(grid: Sequence[GridPoint], key: str) -> None:
     """Raise ConfigError where a grid varies a key of the sweep as a whole."""
     for point in grid:
         if getattr(point.config, key) != getattr(grid[0].config, key):
-            raise ConfigError(f"{key} differs between the points of the grid: a sweep has one. Start a sweep for each")
+            raise ConfigError(f"{key} differs between the points of the grid: a sweep has one. Start a sweep per value")
 
 
 def _label(point: GridPoint, grid: Sequence[GridPoint]) -> str:

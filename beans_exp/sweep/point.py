@@ -1,4 +1,4 @@
-"""A point of a grid or a search: its overrides, and the run that they mean once composed, reduced and resolved."""
+"""A point of a grid or a search: its overrides, and the run that they describe once composed, reduced and resolved."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class Points:
         self.sources: dict[str, Source] = {}
 
     def resolve(self, overrides: list[str], composed: Config) -> Point:
-        """Return the point that `composed` means.
+        """Return the point that `composed` describes.
 
         Raises ConfigError for a configuration that cannot be run, DataError for missing data.
         """

@@ -48,10 +48,10 @@ def _merges(job: PlannedJob) -> str:
 def _forecast(job: PlannedJob, experiment_id: str | None, folder: Path) -> tuple[str, float | None]:
     """Return the action for `job`, and the seconds it may take, if known."""
     if experiment_id is None:
-        return "trained", None
+        return "train", None
     if job.config.if_exists == "reuse" and reusable_metrics(experiment_id, job.config, job.fingerprint, quiet=True):
-        return "reused", 0.0
-    action = "resumed" if (folder / job.fingerprint / CHECKPOINT).is_file() else "trained"
+        return "reuse", 0.0
+    action = "resume" if (folder / job.fingerprint / CHECKPOINT).is_file() else "train"
     return action, typical_seconds(experiment_id, job.config)
 
 
@@ -65,7 +65,7 @@ def _total(estimates: Sequence[float | None]) -> str:
     unknown = sum(seconds is None for seconds in estimates)
     total = duration(sum(seconds for seconds in estimates if seconds is not None))
     more = f", plus {unknown} jobs of unknown duration" if unknown else ""
-    return f"one after another: {total}{more}"
+    return f"in sequence: {total}{more}"
 
 
 def print_search_preview(
@@ -99,7 +99,7 @@ def _time(trials: "list[FrozenTrial]", remaining: int, runs: int) -> str:
     trial_seconds, run_seconds = (
         mean(trial.duration.total_seconds() for trial in some if trial.duration) for some in (ended, completed)
     )
-    return f"one after another: {duration(remaining * trial_seconds + runs * run_seconds)}"
+    return f"in sequence: {duration(remaining * trial_seconds + runs * run_seconds)}"
 
 
 def _trials(url: str, name: str) -> "list[FrozenTrial]":

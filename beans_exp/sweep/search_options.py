@@ -67,7 +67,7 @@ def refuse_test_metrics(config: DictConfig) -> None:
     names = config.objective.name
     for metric in [names] if isinstance(names, str) else names:
         if metric in BY_NAME and needs_test(metric):
-            raise broken("objective.name", metric, "a metric of training or validation in a search: no trial is tested")
+            raise broken("objective.name", metric, "a training or validation metric in a search: no trial is tested")
 
 
 def check_options(options: SearchOptions, config: Config) -> None:

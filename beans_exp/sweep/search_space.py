@@ -14,7 +14,7 @@ from beans_exp.sweep.point import Point
 
 @dataclass(frozen=True)
 class CheckedSpace:
-    """What composing the ends of a search space shows about its trials."""
+    """Facts about the trials, from the composed ends of the search space."""
 
     first: Point
     """Each parameter at its first value."""
@@ -30,7 +30,7 @@ def check_space(composer: Composer, searched: Mapping[str, BaseDistribution]) ->
     a point that cannot run, and a parameter that has no effect or belongs to the search as a whole.
     """
     if not searched:
-        raise ConfigError("the search space is empty: leave something open, for example finetune.blocks=range(0,12)")
+        raise ConfigError("the search space is empty. Leave a value open, such as finetune.blocks=range(0,12)")
     ends = {key: space.end_values(distribution) for key, distribution in searched.items()}
     first = composer.point({key: values[0] for key, values in ends.items()})
     tunes = False
@@ -41,7 +41,7 @@ def check_space(composer: Composer, searched: Mapping[str, BaseDistribution]) ->
             tunes = tunes or any(point.config.finetune.blocks > 0 for point in points)
         if not any(map(_differ, variations)):
             reason = next((str(inert) for inert in points[-1].inert), f"{key} has no effect")
-            raise ConfigError(f"{reason}; it acts at no point of the search. Leave it out")
+            raise ConfigError(f"{reason}; no point of the search uses it. Leave it out")
     return CheckedSpace(first, tunes)
 
 

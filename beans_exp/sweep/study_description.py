@@ -1,4 +1,4 @@
-"""What a study is known by: its search space, and every setting that decides its trials' values."""
+"""The identity of a study: its search space, and every setting that determines its trials' values."""
 
 from collections.abc import Mapping
 from importlib.metadata import version

@@ -57,7 +57,7 @@ def _summary(trials: list[FrozenTrial]) -> str:
     text = f"{len(trials)} trials: " + ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     if slow := sum(trial.user_attrs.get(TOO_SLOW, False) for trial in trials):
         way_out = "Search again with a longer hydra.sweeper.trial_seconds and another hydra.sweeper.study_name"
-        text += f"\n{slow} pruned for their time, not their values. {way_out}"
+        text += f"\n{slow} pruned for their duration, not their values. {way_out}"
     return text
 
 

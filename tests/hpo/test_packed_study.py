@@ -94,7 +94,7 @@ def test_a_missing_storage_or_study_is_not_created(url: Callable[[str], str], tm
 
 def test_a_file_that_is_no_storage_is_one_message(tmp_path: Path, url: Callable[[str], str]) -> None:
     (tmp_path / "a.db").write_text("no database, however long this text may be")
-    with pytest.raises(StoreError, match=r"--storage sqlite:///.*a\.db cannot be used .* Name another one"):
+    with pytest.raises(StoreError, match=r"--storage sqlite:///.*a\.db cannot be used .* Set another one"):
         read_study(url("a"), NAME, 1)
 
 
@@ -144,7 +144,7 @@ def test_a_quasi_random_sequence_continues_after_the_later_position(url: Callabl
 )
 def test_a_study_that_cannot_be_is_refused(change: dict[str, Any], url: Callable[[str], str]) -> None:
     _study(url("a"))
-    with pytest.raises(ValueError, match="hold a study of Optuna"):
+    with pytest.raises(ValueError, match="hold an Optuna study"):
         PackedStudy.of(_travelled(url("a")).plain() | change)
 
 
@@ -167,5 +167,5 @@ def test_a_trial_that_cannot_be_is_refused(change: dict[str, Any], url: Callable
     _study(url("a"))
     plain = _travelled(url("a")).plain()
     plain["trials"][0] |= change
-    with pytest.raises(ValueError, match="hold a study of Optuna"):
+    with pytest.raises(ValueError, match="hold an Optuna study"):
         PackedStudy.of(plain)

@@ -111,7 +111,7 @@ CONTRADICTIONS = [
     (["a=1,2,1"], ["a=1,2,1", "without repetitions"]),
     (["a=1,true"], ["a=1,true", "without repetitions"]),
     (["a=x,interval(0,1)"], ["a=x,interval(0,1)", "plain values"]),
-    (["reg=glob(z*)"], ["reg=glob(z*)", "some option of reg", "label_smoothing"]),
+    (["reg=glob(z*)"], ["reg=glob(z*)", "matches an option of reg", "label_smoothing"]),
     (["seed=glob(*)"], ["seed=glob(*)", "it is not a group"]),
     (["a=1,2", "a=3"], ["a=1,2 and a=3 contradict", "Leave one out"]),
     (["a=1", "+a=interval(2,3)"], ["a=1 and +a=interval(2,3) contradict"]),

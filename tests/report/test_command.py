@@ -30,10 +30,10 @@ def test_the_command_writes_the_page_and_prints_its_verdicts(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["empty"], "no run to report: the experiment empty has none"),
+        (["empty"], "no runs to report: the experiment empty has none"),
         (
             ["grid", "--filter", "params.seed = '99'"],
-            "no run to report: the experiment grid with params.seed = '99' has",
+            "no runs to report: the experiment grid with params.seed = '99' has",
         ),
         (["grid", "--filter", "this is no filter"], "Invalid"),
         (["nothing"], "has no experiment nothing. It has Default"),

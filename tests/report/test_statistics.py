@@ -135,7 +135,7 @@ def test_the_number_of_images_needed_by_hand() -> None:
     assert found.needs.seeds is None
     verdict, rest = verdict_in_words(replace(found, p_holm=found.p))
     assert verdict == "not distinguishable"
-    assert "detecting 4.0 points, if real, takes about 390 test images (now 100)" in rest
+    assert "detecting a difference of 4.0 points takes about 390 test images (now 100)" in rest
     assert "one seed cannot show seed-to-seed variance" in rest
 
 
@@ -150,7 +150,7 @@ def test_with_that_many_images_the_difference_is_detected_in_four_of_five_tries(
 def test_a_verdict_on_one_seed_is_about_a_single_run() -> None:
     found = compare(_results([1] * 20), _results([0] * 20))
     verdict, rest = verdict_in_words(replace(found, p_holm=found.p))
-    assert (verdict, rest) == ("better in this run", "one seed cannot show whether the configuration is")
+    assert (verdict, rest) == ("better in this run", "one seed cannot show whether the configuration is better")
 
 
 def test_a_p_that_loses_significance_by_the_correction_is_explained() -> None:

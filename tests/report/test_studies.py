@@ -205,7 +205,7 @@ BROKEN = [
     ("study/plain.yaml", "learning_rate", "rate", ["rate", "Correct the row"]),
     ("study/plain.yaml", "test/accuracy", "test/acc", ["study.reported.test/acc=test/acc: must be one of"]),
     ("study/plain.yaml", "0.711", "much", ["study.reported.test/accuracy=much: must be a number"]),
-    ("study/net5.yaml", "/model: lenet5", "/model: lenet", ["its values must be other than plain"]),
+    ("study/net5.yaml", "/model: lenet5", "/model: lenet", ["its values must be different from plain"]),
 ]
 
 

@@ -91,7 +91,7 @@ def test_equal_data_with_different_labels_is_not_paired(collected: Collected, st
         other[seed] = replace(run, tested=replace(run.tested, labels_digest="other"))
     changed = replace(group, done=other)
     table = table_of(make_tables([baseline, changed], studies), "regularization")
-    assert "its test labels are not those of LeNet" in entry_of(table, "LeNet + L2 0.01").verdict[1]
+    assert "its test labels differ from those of LeNet" in entry_of(table, "LeNet + L2 0.01").verdict[1]
 
 
 def test_a_chosen_baseline_replaces_those_of_all_tables(against_l2: list[Table]) -> None:

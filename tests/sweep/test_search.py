@@ -96,7 +96,7 @@ def test_a_plan_counts_finished_and_remaining_trials(searched: Searched, quick: 
     plan = quick.run(*GRID, "hydra.sweeper.n_trials=6", "plan=true", folder=searched.folder)
     assert plan.returncode == 0, plan.stderr
     assert "4 trials exist: 4 complete" in plan.stdout
-    assert "remaining: 2 trials, 1 confirmation runs; one after another: " in plan.stdout
+    assert "remaining: 2 trials, 1 confirmation runs; in sequence: " in plan.stdout
 
 
 def test_a_plan_lists_the_space_and_writes_nothing(quick: Driver) -> None:
@@ -132,7 +132,7 @@ def test_a_search_whose_trials_are_all_pruned_fails_with_the_reason(
     assert message in ended.stdout
     assert "search failed: no trial completed" in ended.stdout
     slow = any("seconds" in word for word in pruner)
-    assert ("1 pruned for their time, not their values" in ended.stdout) is slow
+    assert ("1 pruned for their duration, not their values" in ended.stdout) is slow
     results = Results(searched.folder, experiment)
     (run,) = results.children
     assert (run.data.tags["beans.status"], run.info.status) == ("pruned", "KILLED")

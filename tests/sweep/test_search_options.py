@@ -32,7 +32,7 @@ SEARCH = ["-m", "hydra/sweeper=optuna", *TINY]
         (["reg=l1,l2", "hydra.sweeper.pruner=none"], ["hydra.sweeper.pruner=none", "hydra/sweeper/pruner=NAME"]),
         (["kernel=k3,k55"], ["k55"]),
         (["tracking.experiment=a,b"], ["tracking", "cannot be searched"]),
-        (["finetune.blocks=range(0,3)"], ["finetune.blocks", "acts at no point"]),
+        (["finetune.blocks=range(0,3)"], ["finetune.blocks", "no point of the search uses it"]),
     ],
     ids=lambda value: " ".join(value)[:40],
 )

@@ -11,7 +11,7 @@ NOTHING = "-"
 
 @dataclass(frozen=True)
 class Cell:
-    """The text of a cell, and a smaller text below it; `kind` is a class that the page may colour."""
+    """The text of a cell, and a smaller text below it; `kind` is a class that the page may color."""
 
     text: str
     small: str = ""

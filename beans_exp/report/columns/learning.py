@@ -43,7 +43,7 @@ def _reported_gap(entry: Entry) -> Cell:
 
 
 def _gap(group: Group) -> Cell:
-    """Return the gap of the runs that have one in inference mode, or else the running one, labelled."""
+    """Return the gap of the runs that have one in inference mode, or else the running one, labeled."""
     same_weights = group.metric(GAP)
     if not same_weights.size:
         return mean_and_spread(group.metric(RUNNING_GAP), BY_NAME[RUNNING_GAP].text, RUNNING)

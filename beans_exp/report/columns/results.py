@@ -34,7 +34,7 @@ def comparisons(table: Table) -> list[Column]:
             "points above the baseline, with a 95 % bootstrap interval over test images and seeds",
             lambda entry: _difference(entry, several),
         ),
-        Column("p", "of the bootstrap, with Holm's correction within this table; below it: raw", _p),
+        Column("p", "of the bootstrap, with Holm's correction within this table; below it: uncorrected", _p),
         Column(
             "McNemar p",
             "exact, for each pair of runs with the same seed; images that only this side : only the baseline got right",

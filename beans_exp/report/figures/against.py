@@ -123,7 +123,7 @@ def _line_with_bars(
 
 
 def data_size(groups: Sequence[Group], palette: Palette) -> Picture | None:
-    """Draw test accuracy against the part of the training images; None if all configurations use the same part."""
+    """Draw test accuracy against the fraction of the training images; None if all configurations use the same."""
     families: dict[tuple[object, ...], list[Group]] = {}
     for group in groups:
         rest = tuple((key, value) for key, value in group.values.items() if key != "data.train_fraction")
@@ -156,7 +156,7 @@ def _all_beans(families: Sequence[Sequence[Group]]) -> bool:
 
 
 def _size_label(families: Sequence[Sequence[Group]]) -> str:
-    return "training images" if _all_beans(families) else "part of the training images"
+    return "training images" if _all_beans(families) else "fraction of the training images"
 
 
 def _size_text(families: Sequence[Sequence[Group]], fraction: float) -> str:

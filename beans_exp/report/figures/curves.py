@@ -62,7 +62,7 @@ def _caption(shown: Sequence[Entry], reported: Mapping[str, np.ndarray], boundar
     if boundaries:
         sentences.append("Vertical line: start of fine-tuning.")
     if _share_a_head(groups, boundaries):
-        sentences.append("Up to it, configurations with the same head have the same curve.")
+        sentences.append("Before it, configurations with the same head have the same curve.")
     return " ".join(sentences)
 
 

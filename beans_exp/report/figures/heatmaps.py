@@ -61,9 +61,9 @@ def where_models_look(reader: Reader, seen: Sequence[Seen], data_dir: str | None
     columns = [_column(reader, one, chosen, data_dir) for one in seen]
     originals = _originals(seen[0], chosen, data_dir)
     caption = (
-        "Grad-CAM: the evidence for the predicted class, strongest in warm colours. The images are the first test "
+        "Grad-CAM: the evidence for the predicted class, strongest in warm colors. The images are the first test "
         "image of each combination of right and wrong models; four images prove nothing. LeNet's Dense layer keeps "
-        "positions apart, so Grad-CAM's mean over positions is crude for it: an image without warm colours has no "
+        "positions apart, so Grad-CAM's mean over positions is crude for it: an image without warm colors has no "
         "evidence by that mean."
     )
     heads = ("test image", *(f"{one.group.title}, seed {one.run.seed}" for one in seen))
@@ -94,7 +94,7 @@ def _heat_tile(image: np.ndarray, heat: np.ndarray, one: Seen, index: int) -> Ti
     top, left = (int(place) for place in np.unravel_index(int(heat.argmax()), heat.shape))
     height, width = heat.shape
     down = _third(top, height, ("at the top", "in the middle", "at the bottom"))
-    across = _third(left, width, ("left", "centre", "right"))
+    across = _third(left, width, ("left", "center", "right"))
     where = f"strongest {down}, {across}" if heat.any() else "no evidence anywhere"
     alt = f"{one.group.title} on image {index}: {predicted}, {mark}; {where}"
     return Tile(f"{predicted}, {mark}", alt, data_uri(overlay(image, heat)), mark)

@@ -1,4 +1,4 @@
-"""Colours, markers and dashes: a configuration looks the same in every figure of a page."""
+"""Colors, markers and dashes: a configuration looks the same in every figure of a page."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ NEUTRAL = "#808080"
 
 @dataclass(frozen=True)
 class Look:
-    """The appearance of a configuration: distinguishable in colour and without."""
+    """The appearance of a configuration: distinguishable with and without color."""
 
     colour: str
     marker: str
@@ -37,6 +37,6 @@ class Palette:
 
 
 def nth_look(number: int) -> Look:
-    """Return a look that differs from all earlier ones: by marker and dashes where the colours repeat."""
+    """Return a look that differs from all earlier ones: by marker and dashes where the colors repeat."""
     turn, place = divmod(number, len(COLOURS))
     return Look(COLOURS[place], MARKERS[(place + turn) % len(MARKERS)], DASHES[turn % len(DASHES)])

@@ -38,7 +38,7 @@ def reliability(groups: Sequence[Group], palette: Palette) -> Picture | None:
         "reliability",
         "Are the probabilities calibrated?",
         "Accuracy (up) against confidence, pooled over seeds. On the dotted line both are equal; below it the model is "
-        "overconfident. Grey: share of the images in each bin.",
+        "overconfident. Gray: share of the images in each bin.",
         groups,
         draw,
         lambda group: f"calibration error {_calibration_error(group):.3f}",
@@ -70,7 +70,7 @@ def confusion(groups: Sequence[Group]) -> Picture | None:
         "Test images by label (rows) and prediction (columns), mean over seeds.",
         groups,
         draw,
-        lambda group: f"{mean_confusion(group).trace():.3g} of {mean_confusion(group).sum():.0f} right",
+        lambda group: f"{mean_confusion(group).trace():.3g} of {mean_confusion(group).sum():.0f} correct",
         ("predicted", "label"),
         side=3.1,
     )

@@ -74,7 +74,7 @@ def _importance(table: Table, groups: Sequence[Group], keys: Sequence[str]) -> P
         axes.barh(names, [found[name] for name in names], color=NEUTRAL)
         axes.set(xlabel="share of the variance of validation accuracy", xlim=(0, 1))
     alt = "; ".join(f"{name} {found[name]:.2f}" for name in reversed(names))
-    caption = f"fANOVA over {len(groups)} configurations: what explains the differences, within the ranges searched."
+    caption = f"fANOVA over {len(groups)} configurations, within the searched ranges."
     return picture(f"{table.key}-importance", f"Which parameter matters: {table.title}", caption, figure, alt)
 
 
@@ -103,9 +103,7 @@ def _parallel(table: Table, groups: Sequence[Group], keys: Sequence[str]) -> Pic
     alt = (
         f"{len(groups)} configurations; the best is {best.title} with {100 * best.validation:.1f} % validation accuracy"
     )
-    caption = (
-        "A line for each configuration; its colour is the validation accuracy, from blue (worst) to orange (best)."
-    )
+    caption = "A line for each configuration; its color is the validation accuracy, from blue (worst) to orange (best)."
     return picture(f"{table.key}-parallel", f"Every configuration: {table.title}", caption, figure, alt)
 
 

@@ -1,4 +1,4 @@
-"""Matplotlib figures as SVG for a page: text stays text, and ink takes the page's text colour, light or dark."""
+"""Matplotlib figures as SVG for a page: text stays text, and ink takes the page's text color, light or dark."""
 
 import io
 import re
@@ -12,7 +12,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 INK = "#010203"
-"""Replaced by the page's text colour; nothing else may use it."""
+"""Replaced by the page's text color; nothing else may use it."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",

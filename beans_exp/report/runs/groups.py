@@ -181,5 +181,5 @@ def data_name(group: Group) -> str:
 
 
 def data_key(group: Group) -> tuple[object, ...]:
-    """Return what two groups share if they were trained on the same images at the same size."""
+    """Return a key that groups share if they were trained on the same images at the same size."""
     return (group.data, *(value for key, value in group.values.items() if key.startswith("data.")))

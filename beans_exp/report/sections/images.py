@@ -9,7 +9,7 @@ from beans_exp.report.page import Section
 
 
 def sections(found: Findings) -> list[Section]:
-    """Return the section, if models miss images or have saved models; what cannot be shown becomes a problem."""
+    """Return the section, if models miss images or have saved models; unavailable pictures become problems."""
     alike = same_tests(found.groups) if found.options.images else []
     wrong = misses(alike)
     if wrong is None:

@@ -80,7 +80,7 @@ def read_yaml(file: Path) -> Node:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        problem = getattr(error, "problem", None) or "no valid YAML"
+        problem = getattr(error, "problem", None) or "not valid YAML"
         raise ConfigError(f"{file}: {place}{problem}. Correct the YAML there") from error
 
 

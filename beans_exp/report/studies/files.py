@@ -90,7 +90,7 @@ def _rows(titles: Node, files: Sequence[RowFile]) -> dict[str, Row]:
         title = named[row.name].text() if row.name in named else row.name
         equal = next((other for other in files if other is not row and other.values == row.values), None)
         if equal is not None:
-            rule = f"other than {equal.name}: weights files, labels and memory limits do not make another row"
+            rule = f"different from {equal.name}: weights files, labels and memory limits do not make another row"
             raise ConfigError(f"{row.file}: its values must be {rule}. Change one, or remove it")
         rows[row.name] = Row(row.name, title, row.values, row.reported, beside)
     return rows
