@@ -110,14 +110,14 @@ def test_an_experiment_is_planned_as_distinct_runs(
     words = [f"experiment={experiment}", "plan=true", "data=synthetic", "data.image_size=299"]
     printed = program(*words, env={"BEANS_EXP_INCEPTION_WEIGHTS": "base.weights.h5"})
     assert printed.returncode == 0, printed.stderr
-    assert f"{points[0]} points, {points[1]} distinct jobs" in printed.stdout
+    assert f"{points[0]} requested, {points[1]} distinct" in printed.stdout
 
 
 def test_regularizer_is_an_alias_of_reg(program: Program) -> None:
     words = ["-m", "data=synthetic", "plan=true", "regularizer=l1,l2", "regularizer.l2=0.1"]
     printed = program(*words)
     assert printed.returncode == 0, printed.stderr
-    assert "2 points, 2 distinct jobs" in printed.stdout
+    assert "2 requested, 2 distinct" in printed.stdout
     single = program("--cfg", "job", "regularizer=l2", "regularizer.l2=0.125")
     assert "l2: 0.125" in single.stdout
 
@@ -126,7 +126,7 @@ def test_a_grid_can_be_planned_without_training(program: Program) -> None:
     words = ["-m", "data=synthetic", "plan=true", "model=lenet,lenet5", "kernel=k5,k3", "reg=none,l2"]
     printed = program(*words)
     assert printed.returncode == 0, printed.stderr
-    assert "8 points, 6 distinct jobs" in printed.stdout
+    assert "8 requested, 6 distinct" in printed.stdout
     assert "kernel.size=3 has no effect: only model=lenet uses kernel" in printed.stdout
     assert printed.stdout.count("reg=l2") == 3
 

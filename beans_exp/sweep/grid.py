@@ -82,7 +82,7 @@ def _sets_value(override: Override) -> bool:
 
 def _print_plan(plan: Plan) -> None:
     """Print the number of points, and the options that were dropped."""
-    print(f"{plan.requested} points, {len(plan.jobs)} distinct jobs")
+    print(f"{plan.requested} requested, {len(plan.jobs)} distinct")
     for reason in plan.dropped:
         print(f"  dropped: {reason}")
     sys.stdout.flush()
