@@ -195,7 +195,7 @@ def test_a_tensorflow_graph_iserror_of(tmp_path: Path) -> None:
         (["abc", "images"], "there is no store .*mlruns/mlflow.db.*--tracking-uri"),
         (["abc", "images", "--tracking-uri", "http://127.0.0.1:9"], "no MLflow server answers at http://127.0.0.1:9"),
         (["abc", "nowhere.png"], "nowhere.png does not exist"),
-        (["abc", "empty"], "empty holds no files"),
+        (["abc", "empty"], "empty contains no files"),
         (["abc", "images", "--gradcam", "images/0.png"], "--gradcam: the folder .*images/0.png cannot be created"),
     ],
 )

@@ -19,7 +19,7 @@ VERSION = "0.1.0"
 HOST = "storage.googleapis.com"
 """The host that TFDS downloads `beans` from."""
 HINT = (
-    "Use data=synthetic, which needs no download, or set TFDS_DATA_DIR (or data.data_dir) to a folder that holds "
+    "Use data=synthetic, which needs no download, or set TFDS_DATA_DIR (or data.data_dir) to a folder that contains "
     f"beans/{VERSION}, prepared by TFDS on a machine with network access"
 )
 

@@ -44,7 +44,7 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
             raise BeansExpError(f"{path} does not exist")
         below = _files_below(path) if path.is_dir() else [path]
         if not below:
-            raise BeansExpError(f"{path} holds no files")
+            raise BeansExpError(f"{path} contains no files")
         files += below
     return files
 

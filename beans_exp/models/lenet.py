@@ -1,4 +1,4 @@
-"""The LeNet of the report: three valid convolutions, two poolings, Dense 50, for colour images of any size."""
+"""The LeNet of the report: three valid convolutions, two poolings, Dense 50, for color images of any size."""
 
 import keras
 from keras import layers

@@ -34,7 +34,7 @@ def loss(reg: RegConfig, classes: int) -> keras.losses.Loss:
 
 
 class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy from logits with targets smoothed towards the uniform distribution (arXiv 1512.00567, 7)."""
+    """Cross-entropy from logits with targets smoothed toward the uniform distribution (arXiv 1512.00567, 7)."""
 
     def __init__(self, classes: int, smoothing: float) -> None:
         super().__init__(name="smoothed_crossentropy")

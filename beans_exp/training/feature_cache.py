@@ -91,14 +91,14 @@ def frozen_features(model: keras.Model, data: Data, config: Config, blocks: int)
     if cut is None or cut.name == "image" or config.features.cache == "off":
         return None
     if not are_countable(config.reg.augment):
-        log.info("reg.augment is random: frozen layers cannot be cached and run every epoch")
+        log.info("reg.augment is random: frozen layers cannot be cached and run in every epoch")
         return None
     try:
         cache = ActivationCache(model, config, data)
         train = [cache.activations(SplitVersion("train", version), cut) for version in versions(config.reg.augment)]
         validation = cache.activations(SplitVersion("validation"), cut)
     except OSError as error:
-        log.warning("frozen layers are not cached (%s): they run every epoch", error)
+        log.warning("frozen layers are not cached (%s): they run in every epoch", error)
         return None
     costs = {name: seconds for _, entry in [*train, validation] for name, seconds in entry.items()}
     return Features([split for split, _ in train], validation[0], costs)

@@ -1,4 +1,4 @@
-"""See runs in a browser: serve the store of this folder with MLflow, and print the addresses of its pages.
+"""View runs in a browser: serve the store of this folder with MLflow, and print the addresses of its pages.
 
     python -m beans_exp.ui                     # the runs of the experiment
     python -m beans_exp.ui SWEEP_ID            # a sweep, and its runs on one chart
