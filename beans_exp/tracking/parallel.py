@@ -1,10 +1,11 @@
-"""Many runs read or written by a few processes: one alone would spend its time in MLflow's Python."""
+"""Many runs read or drawn by a few processes: one alone would spend its time in Python."""
 
 import os
 import signal
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from multiprocessing import get_context
@@ -16,8 +17,9 @@ from beans_exp.errors import BeansExpError
 
 FEW = 8
 """Items for which starting processes is not worth it."""
-MOST = 4
-"""Processes: one more than cores, since they wait for the disk; an SQLite store has one writer at a time."""
+MOST, AHEAD = 4, 16
+"""The number of processes, and how many items they may be ahead of the caller, at most."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -27,9 +29,15 @@ def in_processes(task: Callable[[Item], Result], items: Sequence[Item]) -> Itera
     if len(items) <= FEW:
         yield from map(task, items)
         return
+    pending: deque[Future[Result]] = deque()
     with _pool(task.__module__, len(items)) as pool:
         try:
-            yield from pool.map(task, items)
+            for item in items:
+                pending.append(pool.submit(task, item))
+                if len(pending) == AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         except BrokenProcessPool as error:
             raise BeansExpError("a process died, perhaps for lack of memory. Run the same command again") from error
         finally:
@@ -49,7 +57,7 @@ def _pool(module: str, items: int) -> ProcessPoolExecutor:
     context = get_context("spawn" if sys.platform == "win32" else "forkserver")
     if sys.platform != "win32":
         context.set_forkserver_preload([module])
-    return ProcessPoolExecutor(min(cores + 1, MOST, items), context, initializer=_ignore_interrupts)
+    return ProcessPoolExecutor(min(max(2, cores), MOST, items), context, initializer=_ignore_interrupts)
 
 
 def _ignore_interrupts() -> None:

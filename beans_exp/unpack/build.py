@@ -1,8 +1,10 @@
 """Unpacking: the runs that a store lacks are added under new ids, with their sweeps and studies."""
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from filelock import FileLock
 
@@ -18,8 +20,8 @@ from beans_exp.tracking.store import open_store, sqlite_file
 from beans_exp.tracking.store_errors import store_errors
 from beans_exp.tracking.unpacking import KnownRun, create_run, known_runs, set_missing_tags
 from beans_exp.unpack.archive import read_text
-from beans_exp.unpack.content import Content
-from beans_exp.unpack.runs import UnpackJob, unpack_run
+from beans_exp.unpack.content import Content, Packed
+from beans_exp.unpack.runs import UnpackJob, prepare_run, write_run
 from beans_exp.unpack.sweeps import SweepUnpacker
 
 Ids = Mapping[str, str]
@@ -58,9 +60,10 @@ def unpack(content: Content, uri: str, storage: str) -> Changes:
             require_mergeable(storage, packed.study)
     experiment_id = open_store(uri, content.experiment)
     try:
-        with _lock(uri), store_errors(uri):
+        with _lock(uri), store_errors(uri), tempfile.TemporaryDirectory(prefix="beans_exp-") as temporary:
             reader = Reader(client_of(uri), uri, content.experiment, experiment_id)
-            return _Unpacking(content, reader, SweepUnpacker(reader, content.file, storage)).run()
+            sweeps = SweepUnpacker(reader, content.file, storage, Path(temporary))
+            return _Unpacking(content, reader, sweeps, Path(temporary)).run()
     except OSError as error:
         way_out = "Make room, then run the same command again"
         raise StoreError(f"{content.file} cannot be unpacked to the end ({error}). {way_out}") from error
@@ -79,6 +82,8 @@ class _Unpacking:
     content: Content
     reader: Reader
     sweeps: SweepUnpacker
+    folder: Path
+    """A temporary one."""
 
     def run(self) -> Changes:
         changes, client = Changes(), self.reader.client
@@ -88,8 +93,9 @@ class _Unpacking:
         ids = {packed: run.run_id for packed, run in found.items()}
         ids |= {packed: self._local_id(packed, run) for packed, run in earlier.items()}
         jobs = list(self._jobs(earlier, ids, parents, changes))
-        for _ in progress(in_processes(unpack_run, jobs), "unpacking runs", len(jobs)) if jobs else ():
-            pass
+        prepared = progress(in_processes(prepare_run, jobs), "unpacking runs", len(jobs)) if jobs else ()
+        for job, _ in zip(jobs, prepared, strict=True):
+            write_run(job)
         for sweep, packed in self.content.sweeps.items():
             changes.new_trials += self.sweeps.finish(parents[sweep], packed, ids)
         return changes
@@ -131,15 +137,18 @@ class _Unpacking:
         changes: Changes,
     ) -> Iterator[UnpackJob]:
         """Yield a job for each run that is new or lacks something; link known ones to a parent run that is new."""
-        file, uri = self.content.file, self.reader.uri
         for packed, one in self.content.runs.items():
             run, before = replace(one.run, tags=_local_tags(one.run, ids, parents)), earlier[packed]
             need = _need(before, run, bool(one.model))
             changes.count(need)
             if need != KNOWN:
-                yield UnpackJob(file, uri, ids[packed], run, one.artifacts, one.model, model_only=need == MODEL_ONLY)
+                yield self._job(ids[packed], run, one, model_only=need == MODEL_ONLY)
             elif before is not None and before.is_copy and tags.PARENT_RUN in run.tags:
                 set_missing_tags(self.reader.client, before, {tags.PARENT_RUN: run.tags[tags.PARENT_RUN]})
+
+    def _job(self, run_id: str, run: PackedRun, packed: Packed, *, model_only: bool) -> UnpackJob:
+        file, uri, folder = self.content.file, self.reader.uri, self.folder / run_id
+        return UnpackJob(file, uri, folder, run_id, run, packed.artifacts, packed.model, model_only=model_only)
 
 
 def _need(before: KnownRun | None, run: PackedRun, has_model: bool) -> str:

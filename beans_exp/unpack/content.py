@@ -131,10 +131,10 @@ def _check_model(archive: Archive, packed: Packed) -> None:
     if not packed.model:
         return
     name = f"{packed.folder}/{MODEL}"
-    if missing := sorted(NEEDED - set(packed.model)):
-        raise archive.refuse(f"{name}/{missing[0]}", "be in the file")
     if unknown := sorted(set(packed.model) - MODEL_FILES):
         raise archive.refuse(f"{name}/{unknown[0]}", "be a file of a Keras model", FOREIGN)
+    if missing := sorted(NEEDED - set(packed.model)):
+        raise archive.refuse(f"{name}/{missing[0]}", "be in the file")
     try:
         sound = _loads_keras(yaml.safe_load(archive.read(f"{name}/MLmodel")))
     except (AttributeError, KeyError, TypeError, RecursionError, ValueError, yaml.YAMLError) as error:

@@ -1,7 +1,6 @@
 """Unpacking a sweep: its parent run is created, or merged with the one that the store has."""
 
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from beans_exp.tracking.unpacking import (
 )
 from beans_exp.unpack.archive import extract, read_text
 from beans_exp.unpack.content import Packed
-from beans_exp.unpack.runs import UnpackJob, unpack_run
+from beans_exp.unpack.runs import UnpackJob, prepare_run, write_run
 from beans_exp.unpack.tables import merge_jobs, sweep_status
 
 OF_THIS_END = (tags.STATUS, tags.CAUSE)
@@ -36,6 +35,8 @@ class SweepUnpacker:
     reader: Reader
     file: Path
     storage: str
+    folder: Path
+    """A temporary one."""
 
     def find_parent(self, sweep: str) -> str | None:
         """Return the id of the parent run of `sweep` in the store, or None."""
@@ -62,7 +63,9 @@ class SweepUnpacker:
             if trials and packed.study and TRIALS_TABLE in packed.artifacts:
                 self.reader.client.log_text(parent, trials_table(self.storage, packed.study.name), TRIALS_TABLE)
         elif run.is_copy and tags.PROCESS not in run.tags:
-            unpack_run(self._job(parent, packed, ids))
+            job = self._job(parent, packed, ids)
+            prepare_run(job)
+            write_run(job)
         return trials
 
     def _tags(self, packed: Packed) -> dict[str, str]:
@@ -78,7 +81,8 @@ class SweepUnpacker:
             for name, member in packed.artifacts.items()
             if name.endswith(".csv")
         }
-        return UnpackJob(self.file, self.reader.uri, parent, packed.run, packed.artifacts, {}, texts)
+        folder = self.folder / parent
+        return UnpackJob(self.file, self.reader.uri, folder, parent, packed.run, packed.artifacts, {}, texts)
 
     def _merge(self, run: KnownRun, packed: Packed, ids: Mapping[str, str]) -> None:
         """Add to a parent run that has ended the jobs, tags, metrics and artifacts that it lacks."""
@@ -100,10 +104,10 @@ class SweepUnpacker:
     def _add_artifacts(self, run: KnownRun, job: UnpackJob) -> None:
         with local_files(run.artifacts) as known:
             missing = set(job.artifacts) - set(known) - {JOBS_TABLE}
-        with tempfile.TemporaryDirectory(prefix="beans_exp-") as folder:
-            for name in sorted(missing):
-                extract(self.file, job.artifacts[name], Path(folder, name))
-                if name in job.texts:
-                    Path(folder, name).write_text(job.texts[name])
-            if missing:
-                self.reader.client.log_artifacts(run.run_id, folder)
+        if not missing:
+            return
+        for name in sorted(missing):
+            extract(self.file, job.artifacts[name], job.folder / name)
+            if name in job.texts:
+                (job.folder / name).write_text(job.texts[name])
+        self.reader.client.log_artifacts(run.run_id, str(job.folder))

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from beans_exp.schema import Config
+from beans_exp.tracking.parallel import FEW
 from beans_exp.tracking.reader import open_reader
 from beans_exp.tracking.reuse import reusable_metrics
-from beans_exp.unpack.runs import UnpackJob, unpack_run
+from beans_exp.unpack.runs import UnpackJob, write_run
 from tests.pack.stores import EXPERIMENT, Logged, Store, log_sweep
 
 SWEEP = "0123456789abcdef"
@@ -73,10 +74,10 @@ def test_an_interrupted_command_is_finished_by_the_same_one(
         if len(written) == 1:
             raise KeyboardInterrupt
         written.append(job)
-        unpack_run(job)
+        write_run(job)
 
     with monkeypatch.context() as patch:
-        patch.setattr("beans_exp.unpack.build.unpack_run", interrupted)
+        patch.setattr("beans_exp.unpack.build.write_run", interrupted)
         with pytest.raises(SystemExit) as ended:
             other.unpack(file)
     assert ended.value.code == 130
@@ -86,6 +87,13 @@ def test_an_interrupted_command_is_finished_by_the_same_one(
     assert {run.info.status for run in other.runs} == {"FINISHED"}
     assert len(other.runs) == 4
     assert other.pack().read_bytes() == file.read_bytes()
+
+
+def test_many_runs_are_packed_and_unpacked_by_several_processes(store: Stores, other: Store) -> None:
+    log_sweep(store("a"), SWEEP, [Logged(f"run{number}", epochs=1) for number in range(FEW + 1)])
+    other.unpack(store("a").pack())
+    assert len(other.children) == FEW + 1 and all("curves.png" in other.artifacts(run) for run in other.children)
+    assert other.pack().read_bytes() == (store("a").folder / "runs.zip").read_bytes()
 
 
 def test_a_killed_run_gets_its_end_from_a_later_file(store: Stores, other: Store) -> None:
