@@ -10,8 +10,9 @@ from filelock import FileLock
 
 from beans_exp.errors import StoreError, first_line
 from beans_exp.hpo.packed_trial import trial_from_json, trial_identity, trial_to_json
-from beans_exp.hpo.storage import connection_errors, open_storage, storage_file
+from beans_exp.hpo.storage import absolute_storage, connection_errors, open_storage, storage_file
 from beans_exp.hpo.study import DESCRIPTION
+from beans_exp.schema.rules import without_password
 
 STUDY_PREFIX = "qmc:"
 """The position of a quasi-random sequence, an attribute of the study."""
@@ -57,6 +58,15 @@ class PackedStudy:
         texts, numbers = [self.name, *entries, *entries.values()], [self.wanted, *self.positions.values()]
         right_types = all(type(text) is str for text in texts) and all(type(number) is int for number in numbers)
         return right_types and all(key.startswith(STUDY_PREFIX) for key in self.positions)
+
+
+def named_storage(url: str) -> str:
+    """Return the URL of `--storage` independent of the working directory.
+
+    Raises ConfigError for a URL with a password, and for a gRPC URL without host and port.
+    """
+    without_password("--storage", url)
+    return absolute_storage(url)
 
 
 def read_study(url: str, name: str, wanted: int) -> PackedStudy | None:

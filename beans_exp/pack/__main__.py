@@ -1,4 +1,4 @@
-"""`python -m beans_exp.pack`: the runs of an experiment, or of one sweep, as a file for another machine.
+"""Pack the runs of an experiment, or of one sweep, into a file for another machine.
 
     python -m beans_exp.pack runs.zip                        # every run of the experiment that has ended
     python -m beans_exp.pack leaves runs.zip --sweep ID      # one sweep of the experiment leaves
@@ -52,14 +52,14 @@ def parser() -> argparse.ArgumentParser:
 
 def _pack(wanted: argparse.Namespace) -> None:
     with no_collections():
-        from beans_exp.hpo.storage import absolute_storage
+        from beans_exp.hpo.packed_study import named_storage
         from beans_exp.pack.build import Request, pack
         from beans_exp.sweep.sweep_jobs import default_storage
         from beans_exp.tracking.reader import open_reader
         from beans_exp.tracking.store import store_uri
 
     tracking = TrackingConfig(uri=wanted.tracking_uri)
-    storage = absolute_storage(wanted.storage or default_storage(tracking))
+    storage = named_storage(wanted.storage or default_storage(tracking))
     reader = open_reader(store_uri(tracking), wanted.experiment)
     sweep = reader.sweep(wanted.sweep) if wanted.sweep else None
     file = user_path(wanted.file)

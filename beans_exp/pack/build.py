@@ -61,7 +61,7 @@ def pack(reader: Reader, request: Request, file: Path) -> Contents:
     try:
         write_whole(file, packing.write)
     except OSError as error:
-        raise BeansExpError(f"{file} cannot be written ({error}). Name another file") from error
+        raise BeansExpError(f"{file} cannot be written ({error.strerror or error}). Name another file") from error
     return contents
 
 

@@ -1,4 +1,4 @@
-"""`python -m beans_exp.unpack`: add packed runs to the store of this folder.
+"""Add packed runs to the store of this folder.
 
     python -m beans_exp.unpack runs.zip
 
@@ -51,14 +51,14 @@ def parser() -> argparse.ArgumentParser:
 
 def _unpack(wanted: argparse.Namespace) -> None:
     with no_collections():
-        from beans_exp.hpo.storage import absolute_storage
+        from beans_exp.hpo.packed_study import named_storage
         from beans_exp.sweep.sweep_jobs import default_storage
         from beans_exp.tracking.store import store_uri
         from beans_exp.unpack.build import unpack
         from beans_exp.unpack.content import read_content
 
     tracking = TrackingConfig(uri=wanted.tracking_uri)
-    storage = absolute_storage(wanted.storage or default_storage(tracking))
+    storage = named_storage(wanted.storage or default_storage(tracking))
     content = read_content(user_path(wanted.file))
     changes = unpack(content, store_uri(tracking), storage)
     print(f"{wanted.file}: {_text(changes)}")
