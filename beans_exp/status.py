@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -49,7 +48,6 @@ def main(words: Sequence[str] | None = None) -> None:
     """Show the sweep on the command line, once or repeatedly."""
     wanted = _parser().parse_args(words)
     quiet_libraries()
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with errors_as_messages():
         _show(wanted)
 

@@ -9,7 +9,6 @@ user and no path. On the other machine: python -m beans_exp.unpack runs.zip
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +29,6 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command line `words`; return the exit status."""
     wanted = parser().parse_intermixed_args(words)
     quiet_libraries()
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one for each file
     with errors_as_messages():
         _pack(wanted)
     return 0

@@ -1,7 +1,6 @@
 """`python -m beans_exp.report`: finished runs side by side, with statistics and figures, as one page."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,6 @@ def main(words: Sequence[str] | None = None) -> None:
     """Write the report that the command line `words` describe; an error is one line and exit status 1."""
     options = _parser().parse_args(words)
     quiet_libraries()
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # there would be one per file of each run
     with errors_as_messages():
         _report(options)
 

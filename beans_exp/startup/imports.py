@@ -15,6 +15,7 @@ VARIABLES = {
     "TF_ENABLE_ONEDNN_OPTS": "1",  # twice as fast on CPUs where it is off by default
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",  # otherwise one bar per file of each run
 }
 """Defaults that must be set before TensorFlow and MLflow are imported."""
 RESERVED_CORES = ("OMP_NUM_THREADS", "SLURM_CPUS_PER_TASK")

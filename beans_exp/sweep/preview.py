@@ -64,8 +64,10 @@ def _sweep_folder(plan: Plan, config: DictConfig) -> Path:
 def _total(estimates: Sequence[float | None]) -> str:
     unknown = sum(seconds is None for seconds in estimates)
     total = duration(sum(seconds for seconds in estimates if seconds is not None))
-    more = f", plus {unknown} jobs of unknown duration" if unknown else ""
-    return f"in sequence: {total}{more}"
+    more = f"{unknown} jobs of unknown duration" if unknown else ""
+    if unknown == len(estimates):
+        return more
+    return f"in sequence: {total}{f', plus {more}' if more else ''}"
 
 
 def print_search_preview(

@@ -22,16 +22,12 @@ from beans_exp.startup.imports import no_collections, quiet_libraries
 if TYPE_CHECKING:
     from beans_exp.unpack.build import Changes
 
-QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
-"""MLflow prints a bar for each file, and two lines for each run."""
-
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line `words`; return the exit status."""
     wanted = parser().parse_args(words)
     quiet_libraries()
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # otherwise two lines per run
     with errors_as_messages():
         _unpack(wanted)
     return 0
