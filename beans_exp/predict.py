@@ -25,7 +25,7 @@ from beans_exp.errors import BeansExpError
 from beans_exp.files import user_path
 from beans_exp.models.inference import Batch, batches, classifier, image_files, overlay, ranked
 from beans_exp.schema import TrackingConfig
-from beans_exp.startup.console import add_tracking_uri, errors_as_messages
+from beans_exp.startup.console import add_tracking_uri, command_parser, errors_as_messages
 from beans_exp.startup.imports import no_collections, quiet_libraries, silent_stderr
 from beans_exp.terminal import open_console
 from beans_exp.tracking.store import connect, store_uri
@@ -51,10 +51,7 @@ class Prediction:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    first, _, rest = str(__doc__).partition("\n\n")
-    made = argparse.ArgumentParser(
-        "python -m beans_exp.predict", description=first, epilog=rest, formatter_class=argparse.RawTextHelpFormatter
-    )
+    made = command_parser("predict", __doc__)
     model = "a run's id or its beginning, models:/NAME@ALIAS,\nmodels:/NAME/VERSION, models:/m-ID or runs:/RUN_ID/model"
     made.add_argument("model", metavar="RUN_ID_OR_MODEL_URI", help=model)
     made.add_argument("paths", metavar="IMAGE_OR_FOLDER", nargs="+", type=Path, help="image file, or a folder of them")

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from beans_exp.schema import TrackingConfig
-from beans_exp.startup.console import add_tracking_uri, errors_as_messages
+from beans_exp.startup.console import add_tracking_uri, command_parser, errors_as_messages
 from beans_exp.startup.imports import quiet_libraries
 from beans_exp.tracking.store import connect, store_uri
 
@@ -24,10 +24,7 @@ PORT = 5001
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    first, _, rest = str(__doc__).partition("\n\n")
-    made = argparse.ArgumentParser(
-        "python -m beans_exp.promote", description=first, epilog=rest, formatter_class=argparse.RawTextHelpFormatter
-    )
+    made = command_parser("promote", __doc__)
     made.add_argument("run", metavar="RUN_ID", help="a run's id or its beginning, or a model's URI")
     made.add_argument("--name", default="beans_exp", help="name in the registry (beans_exp)")
     made.add_argument("--alias", default="champion", help="alias in the registry (champion)")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from beans_exp.files import user_path
 from beans_exp.schema import TrackingConfig
-from beans_exp.startup.console import add_experiment, errors_as_messages
+from beans_exp.startup.console import add_experiment, command_parser, errors_as_messages
 from beans_exp.startup.imports import no_collections, quiet_libraries
 
 if TYPE_CHECKING:
@@ -36,10 +36,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    first, _, rest = str(__doc__).partition("\n\n")
-    made = argparse.ArgumentParser(
-        "python -m beans_exp.pack", description=first, epilog=rest, formatter_class=argparse.RawTextHelpFormatter
-    )
+    made = command_parser("pack", __doc__)
     add_experiment(made)
     made.add_argument("file", type=Path, metavar="runs.zip", help="the file to write")
     made.add_argument("--sweep", help="one sweep: its parent run's id, or its own (eight characters are enough)")

@@ -1,12 +1,20 @@
 """Shared by all commands: the options that name the store, and errors as one-line messages."""
 
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, RawTextHelpFormatter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from beans_exp.errors import BeansExpError
 from beans_exp.schema import TrackingConfig
+
+
+def command_parser(name: str, doc: str | None) -> ArgumentParser:
+    """Return the parser of `python -m beans_exp.NAME`, described by its module's `doc`: a line, then examples."""
+    first, _, rest = str(doc).partition("\n\n")
+    return ArgumentParser(
+        f"python -m beans_exp.{name}", description=first, epilog=rest, formatter_class=RawTextHelpFormatter
+    )
 
 
 def add_experiment(parser: ArgumentParser) -> None:

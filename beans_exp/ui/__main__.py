@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from beans_exp.errors import BeansExpError
 from beans_exp.schema import TrackingConfig
-from beans_exp.startup.console import add_tracking_uri, errors_as_messages
+from beans_exp.startup.console import add_tracking_uri, command_parser, errors_as_messages
 from beans_exp.startup.imports import no_collections, quiet_libraries
 from beans_exp.tracking.reachability import is_server
 from beans_exp.tracking.store import connect, sqlite_file, store_uri
@@ -26,10 +26,7 @@ Pages = Sequence[tuple[str, str]]
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    first, _, rest = str(__doc__).partition("\n\n")
-    made = argparse.ArgumentParser(
-        "python -m beans_exp.ui", description=first, epilog=rest, formatter_class=argparse.RawTextHelpFormatter
-    )
+    made = command_parser("ui", __doc__)
     made.add_argument("ids", metavar="RUN_OR_SWEEP", nargs="*", help="id of a run, a sweep or its parent run")
     made.add_argument("--experiment", help=f"without ids, the experiment to show ({TrackingConfig().experiment})")
     made.add_argument("--port", type=int, help=f"port on this machine ({PORT}, or a free one if it is taken)")
