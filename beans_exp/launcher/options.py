@@ -6,16 +6,25 @@ from dataclasses import dataclass
 from beans_exp.schema.rules import at_least, broken, one_of, positive
 
 
-@dataclass(frozen=True)
+@dataclass
 class Options:
-    """`hydra.launcher` of the isolated launcher; raises ConfigError for a value that breaks a rule."""
+    """`hydra.launcher` of the isolated launcher; raises ConfigError for a value that breaks a rule.
+
+    Not frozen, for OmegaConf would let nobody override a key.
+    """
 
     n_jobs: int = 1
+    """Jobs at once; the cores are divided among them."""
     timeout: float | None = None
+    """Seconds a job may take; it ends as killed, and resumes when the sweep is run again."""
     memory_gb: float | None = None
+    """10^9 bytes a job may use; it ends as oom beyond them."""
     on_error: str = "continue"
+    """`stop`: once a job has failed, no more are started."""
     max_failures: int | None = None
+    """Jobs that may fail before no more are started."""
     retries: int = 1
+    """Of a job that was killed (from its checkpoint) or ran out of memory (with half the microbatch)."""
 
     def __post_init__(self) -> None:
         cores = len(usable_cores())

@@ -10,28 +10,17 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from beans_exp.launcher.options import Options
+
 if TYPE_CHECKING:
-    from beans_exp.launcher.options import Options
     from beans_exp.launcher.processes import JobPool
 
 
 @dataclass
-class IsolatedConf:
+class IsolatedConf(Options):
     """The keys of `hydra.launcher`; in Hydra's store, so that any Hydra program can use this launcher."""
 
     _target_: str = "hydra_plugins.beans_exp.isolated.IsolatedLauncher"
-    n_jobs: int = 1
-    """Jobs at once; the cores are divided among them."""
-    timeout: float | None = None
-    """Seconds a job may take; it ends as killed, and resumes when the sweep is run again."""
-    memory_gb: float | None = None
-    """10^9 bytes a job may use; it ends as oom beyond them."""
-    on_error: str = "continue"
-    """`stop`: once a job has failed, no more are started."""
-    max_failures: int | None = None
-    """Jobs that may fail before no more are started."""
-    retries: int = 1
-    """Of a job that was killed (from its checkpoint) or ran out of memory (with half the microbatch)."""
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="isolated", node=IsolatedConf, provider="beans_exp")
@@ -66,8 +55,6 @@ class IsolatedLauncher(Launcher):
         bounds = self.bounds(n_jobs)
         return JobPool(bounds, self.hydra_context, self.task_function, self.config, shrink=halve_microbatch)
 
-    def bounds(self, n_jobs: int = 1) -> "Options":
+    def bounds(self, n_jobs: int = 1) -> Options:
         """Return the options, checked, with `n_jobs` jobs at once if that is more than they allow."""
-        from beans_exp.launcher.options import Options
-
         return Options(**self.options | {"n_jobs": max(n_jobs, int(self.options.get("n_jobs", 1)))})
