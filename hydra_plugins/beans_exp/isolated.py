@@ -1,7 +1,7 @@
 """`hydra/launcher=isolated`: every job in a fresh process; one that dies costs only itself."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
@@ -57,4 +57,5 @@ class IsolatedLauncher(Launcher):
 
     def bounds(self, n_jobs: int = 1) -> Options:
         """Return the options, checked, with `n_jobs` jobs at once if that is more than they allow."""
-        return Options(**self.options | {"n_jobs": max(n_jobs, int(self.options.get("n_jobs", 1)))})
+        given = Options(**self.options)
+        return replace(given, n_jobs=max(n_jobs, given.n_jobs))

@@ -71,10 +71,11 @@ def _require_reused(quick: Driver, overrides: list[str], parent: Run) -> None:
     assert {row["origin"] for row in _jobs(parent)} == {"reused"}
 
 
-def test_an_invalid_launcher_option_is_an_error_before_anything_is_written(quick: Driver) -> None:
-    ended = quick.run("-m", *TINY, "reg=l1,l2", "hydra.launcher.n_jobs=1000")
+@pytest.mark.parametrize("n_jobs", [0, 1000])
+def test_an_invalid_launcher_option_is_an_error_before_anything_is_written(quick: Driver, n_jobs: int) -> None:
+    ended = quick.run("-m", *TINY, "reg=l1,l2", f"hydra.launcher.n_jobs={n_jobs}")
     assert ended.returncode == 1
-    assert "hydra.launcher.n_jobs=1000" in ended.stderr and "Traceback" not in ended.stderr
+    assert f"hydra.launcher.n_jobs={n_jobs}" in ended.stderr and "Traceback" not in ended.stderr
     assert not Path("mlruns").exists() and not Path("outputs").exists()
 
 
