@@ -134,6 +134,18 @@ class Reader:
             )
         return self._sweep(run)
 
+    def confirmed(self) -> frozenset[str]:
+        """Return the ids of the runs that confirmed the winner of a search, over all searches of the experiment."""
+        with store_errors(self.uri):
+            parents = self.client.search_runs([self.experiment_id], tags.IS_SWEEP, max_results=10_000)
+        found: set[str] = set()
+        for parent in parents:
+            if tags.STUDY in parent.data.tags:
+                text = self.artifact(parent.info.artifact_uri, "confirmation.csv")
+                lines = list(csv.DictReader(io.StringIO(text or "")))  # the winner's come first
+                found |= {line["run_id"] for line in lines if line["trial"] == lines[0]["trial"]}
+        return frozenset(found)
+
     def _sweep(self, run: Run) -> Sweep:
         run_tags = run.data.tags
         state = run_tags.get(tags.STATUS, run.info.status.lower())

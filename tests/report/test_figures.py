@@ -95,6 +95,22 @@ def test_a_trend_shows_the_rows_by_the_key_that_they_vary(collected: Collected, 
     assert ">test, reported</text>" in picture.svg
 
 
+def test_a_trend_takes_every_value_that_has_runs_and_marks_the_choice_of_a_search(
+    collected: Collected, studies: list[Study]
+) -> None:
+    top2 = group_of(collected, "Inception-v3, top 2 blocks")
+    top5 = replace(top2, values=top2.values | {"finetune.blocks": "5"}, matches=[])
+    slower = replace(top5, values=top5.values | {"finetune.blocks": "7", "finetune.learning_rate": "1e-06"})
+    groups = [*collected.groups, top5, slower]
+    plain = trend(studies[0].trends[0], studies[0], groups)
+    assert plain is not None
+    assert re.findall(r"from the top (\d+): test", plain.svg) == ["0", "2", "5"]
+    assert "search" not in plain.caption
+    chosen = trend(studies[0].trends[0], studies[0], [*collected.groups, top5], {top5.runs[0].run_id})
+    assert chosen is not None
+    assert "5, the choice of a search" in chosen.caption
+
+
 def test_images_that_every_model_misses_are_shown(collected: Collected) -> None:
     small = [group for group in collected.groups if group.data and group.data[0] == "synthetic"]
     found = images.misses(small)

@@ -17,6 +17,7 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 
 from beans_exp.tracking import tags
+from beans_exp.tracking.reader import open_reader
 from tests.conftest import TINY
 from tests.driver import Driver, Ended
 
@@ -90,6 +91,8 @@ def test_the_same_command_resumes_a_search(searched: Searched) -> None:
     assert len(results.table("trials.csv")) == 4
     assert "importances.png" in results.files
     assert len(results.parents) == 1
+    reader = open_reader(f"sqlite:///{searched.folder.resolve()}/mlruns/mlflow.db", "beans_exp")
+    assert reader.confirmed() == {row["run_id"] for row in results.table("confirmation.csv")}
 
 
 def test_a_plan_counts_finished_and_remaining_trials(searched: Searched, quick: Driver) -> None:

@@ -1,6 +1,6 @@
 """Accuracy against something: cost, a key that a study varies, the number of training images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +13,7 @@ from beans_exp.report.figures.looks import NEUTRAL, Look, Palette
 from beans_exp.report.figures.svg import INK, Picture, page_style, picture
 from beans_exp.report.runs.groups import FinishedRun, Group
 from beans_exp.report.studies.study import Study, Trend
+from beans_exp.report.titles import shared
 
 BEANS_TRAINING_IMAGES = 1034
 BARS = "Mean over seeds; bars: standard deviation over seeds."
@@ -65,11 +66,12 @@ def _test(group: Group) -> float:
     return group.mean(lambda run: run.test)
 
 
-def trend(plan: Trend, study: Study, groups: Sequence[Group]) -> Picture | None:
-    """Draw the accuracy of rows against the key that `plan` names; None if fewer than two values have runs."""
-    matched = [(group, match) for group in groups if (match := group.match(plan.rows))]
-    alike = [(group, match) for group, match in matched if not match.notes] or matched
-    by_place = {plan.place(group.values): group for group, _ in alike if group.done}
+def trend(plan: Trend, study: Study, groups: Sequence[Group], chosen: Collection[str] = ()) -> Picture | None:
+    """Draw accuracy against the key that `plan` names; None if fewer than two values have runs.
+
+    Runs in `chosen` confirmed a search: their configuration is marked.
+    """
+    by_place = _by_place(plan, study, groups)
     if len(by_place) < 2:
         return None
     places = sorted(by_place)
@@ -82,12 +84,42 @@ def trend(plan: Trend, study: Study, groups: Sequence[Group]) -> Picture | None:
                 axes, [place + sign * shift for place in places], [by_place[p] for p in places], figure_of, look, label
             )
         _reported(axes, plan, study, places)
+        marked = _mark_chosen(axes, by_place, chosen)
         axes.set(xlabel=plan.label, ylabel="accuracy")
         axes.set_xticks(places, [f"{place:g}" for place in places])
         percent_axis(axes)
         axes.legend(loc="best")
-    alt = "; ".join(f"{plan.label} {place:g}: test {percent(_test(by_place[place]))}" for place in places)
-    return picture(plan.key, plan.title, BARS, figure, alt)
+    alt = "; ".join(f"{plan.label} {place:g}: {_accuracy(by_place[place])}" for place in places)
+    caption = BARS + "".join(f" Vertical line: {place:g}, the choice of a search." for place in marked)
+    return picture(plan.key, plan.title, caption, figure, alt)
+
+
+def _by_place(plan: Trend, study: Study, groups: Sequence[Group]) -> dict[float, Group]:
+    """Return the configuration for each number of the trend: of several, that nearest to the rows, with most runs."""
+    common = shared(groups)
+    found: dict[float, tuple[int, int, Group]] = {}
+    for group in groups:
+        differences = plan.differences(group.values, study.rows) if group.done else None
+        if differences is not None:
+            apart = sum(common.get(key) != value for key, value in differences.items())
+            candidate = (-apart, len(group.done), group)
+            place = plan.place(group.values)
+            if place not in found or candidate[:2] > found[place][:2]:
+                found[place] = candidate
+    return {place: group for place, (_, _, group) in found.items()}
+
+
+def _mark_chosen(axes: Axes, by_place: Mapping[float, Group], chosen: Collection[str]) -> list[float]:
+    """Draw a line at each place whose runs confirmed a search, and return these places."""
+    marked = [place for place, group in by_place.items() if any(run.run_id in chosen for run in group.runs)]
+    for place in marked:
+        axes.axvline(place, color=NEUTRAL, linestyle="-.", linewidth=1)
+    return sorted(marked)
+
+
+def _accuracy(group: Group) -> str:
+    tested = np.isfinite(_test(group))
+    return f"test {percent(_test(group))}" if tested else f"validation {percent(group.validation)}"
 
 
 def _reported(axes: Axes, plan: Trend, study: Study, places: Sequence[float]) -> None:

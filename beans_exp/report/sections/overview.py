@@ -9,7 +9,9 @@ from beans_exp.report.runs.groups import Group
 
 def sections(found: Findings) -> list[Section]:
     """Return the section, if there is a figure to show."""
-    trends = [trend(plan, study, found.groups) for study in found.studies for plan in study.trends]
+    plans = [(plan, study) for study in found.studies for plan in study.trends]
+    chosen = found.reader.confirmed() if plans else frozenset()
+    trends = [trend(plan, study, found.groups, chosen) for plan, study in plans]
     pictures = [cost(shown(found), found.palette), *trends, data_size(found.finished, found.palette)]
     drawn = [picture for picture in pictures if picture]
     question = "How much does accuracy cost, and what does it depend on?"

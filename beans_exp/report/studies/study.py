@@ -47,7 +47,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Trend:
-    """A figure: the accuracy of rows against the number that each has at the configuration key `value`."""
+    """A figure: accuracy against the number at the configuration key `value`, of rows and of all runs between them."""
 
     key: str
     title: str
@@ -58,6 +58,17 @@ class Trend:
     def place(self, values: Mapping[str, str]) -> float:
         """Return the number of a configuration with `values`."""
         return float(yaml.safe_load(values[self.value]))
+
+    def differences(self, values: dict[str, str], rows: Mapping[str, Row]) -> dict[str, str] | None:
+        """Return the differences of a configuration from one of the trend's `rows`, apart from the key that varies.
+
+        None if it differs from every row in more than that key and what rows may differ in.
+        """
+        for row in (rows[name] for name in self.rows):
+            moved = values | {self.value: row.values[self.value]}
+            if row.counts(moved):
+                return row.differences(moved)
+        return None
 
 
 @dataclass(frozen=True)
