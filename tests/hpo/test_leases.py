@@ -12,7 +12,6 @@ from optuna.trial import TrialState
 from beans_exp.hpo.leases import MAX_MISSED
 from beans_exp.hpo.study import SharedStudy
 from beans_exp.hpo.trial_attrs import HEARTBEAT, ORIGIN, OWNER
-from beans_exp.processes import is_dead, this_process
 from tests.hpo.studies import journal_url, open_test_study, sqlite_url
 
 ASK_AND_DIE = """
@@ -111,11 +110,3 @@ def test_interrupted_trials_are_retried_however_often(url: str) -> None:
     with open_test_study(url) as study:
         trial = study.ask()
         assert [trial.params] * 3 == points and trial.user_attrs[ORIGIN] == "retry of trial 2"
-
-
-def test_processes_are_distinguished() -> None:
-    assert not is_dead(this_process())
-    here, _, started = this_process().rsplit("/", 2)
-    assert is_dead(f"{here}/1/{started}"), "the number was given to another process"
-    assert is_dead(f"{here}/999999999/{started}")
-    assert not is_dead(f"elsewhere/boot/1/999999999/{started}"), "processes of other machines cannot be checked"
