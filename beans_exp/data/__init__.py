@@ -48,7 +48,8 @@ def load(config: Config, described: Source) -> Data:
     from beans_exp.data.batches import stratified
     from beans_exp.data.prepared import prepare
 
-    splits = prepare(described, config.data.image_size, config.data.cache_dir)
+    command = f"{config.sweep.id} {config.sweep.opened}" if config.sweep.opened else ""
+    splits = prepare(described, config.data.image_size, config.data.cache_dir, command)
     train = stratified(splits["train"], config.data.train_fraction, config.seed)
     return Data(described, config.data.image_size, train, splits["validation"], splits["test"])
 

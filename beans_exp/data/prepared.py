@@ -1,9 +1,12 @@
 """Resized images on disk, made once and shared by all runs and processes.
 
-A prepared data set is a folder named by the hash of its inputs; it is complete or absent (`files.make_once`).
+A prepared data set is a folder named by the hash of its inputs; it is complete or absent (`files.make_once`), and is
+compared with its checksums before it is used: what a disk has damaged is prepared again.
 """
 
+import logging
 import os
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +16,24 @@ from beans_exp.data.images import resize
 from beans_exp.data.source import SPLITS, Source, text_digest
 from beans_exp.data.split import Split
 from beans_exp.errors import DataError
-from beans_exp.files import make_once, user_path
+from beans_exp.files import (
+    DamagedError,
+    FormatError,
+    make_once,
+    measure_folder,
+    read_json,
+    require_measured,
+    user_path,
+    write_json,
+)
 from beans_exp.terminal import progress
 
 PREPARED_VERSION = 2
 """Raised by hand when resizing or the layout of the files changes."""
+CHECKSUMS = "checksums.json"
+"""The size and the CRC-32 of each file of a prepared data set."""
+
+log = logging.getLogger("beans_exp")
 
 
 def cache_root(cache_dir: str | None) -> Path:
@@ -26,15 +42,52 @@ def cache_root(cache_dir: str | None) -> Path:
     return user_path(cache_dir or default)
 
 
-def prepare(source: Source, image_size: int, cache_dir: str | None) -> dict[str, Split]:
+def prepare(source: Source, image_size: int, cache_dir: str | None, command: str = "") -> dict[str, Split]:
     """Return every split of `source` at `image_size`, prepared in the cache first if needed.
 
+    The cache is checked once for all calls with the same `command`, which names the start of a sweep.
     Raises DataError for images that cannot be read and for a cache that cannot be written.
     """
     folder = _folder(source, image_size, cache_dir)
-    if not folder.is_dir():
-        _prepare_once(source, image_size, folder)
+    checked = folder.with_name(f"{folder.name}.checked")
+    if not (command and folder.is_dir() and _read(checked) == command):
+        if not folder.is_dir() or _problem(folder):
+            _prepare_once(source, image_size, folder)
+        with suppress(OSError):  # a cache that others prepared need not be writable
+            if command:
+                checked.write_text(command)
     return {split: _load(folder, split, image_size) for split in SPLITS}
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except (OSError, ValueError):
+        return ""
+
+
+def _problem(folder: Path) -> str:
+    """Why the files of a prepared data set cannot be used; empty if they are as they were written."""
+    try:
+        _require_intact(folder)
+    except FormatError as error:
+        return str(error)
+    except (OSError, DamagedError) as error:
+        return f"is damaged ({error})"
+    return ""
+
+
+def _require_intact(folder: Path) -> None:
+    if not (folder / CHECKSUMS).exists():
+        raise FormatError("was written by another version of beans_exp, without checksums")
+    require_measured(folder, read_json(folder / CHECKSUMS)["files"])
+
+
+def _is_usable(folder: Path) -> bool:
+    """Whether a prepared data set is as it was written; else log why it is about to be prepared again."""
+    if problem := _problem(folder):
+        log.warning("%s %s: its images are prepared again", folder, problem)
+    return not problem
 
 
 def _folder(source: Source, image_size: int, cache_dir: str | None) -> Path:
@@ -44,7 +97,7 @@ def _folder(source: Source, image_size: int, cache_dir: str | None) -> Path:
 
 def _prepare_once(source: Source, image_size: int, folder: Path) -> None:
     try:
-        make_once(folder, partial(_write_splits, source, image_size))
+        make_once(folder, partial(_write_splits, source, image_size), is_usable=_is_usable)
     except OSError as error:
         rule = "Free some space, or choose another folder with data.cache_dir or XDG_CACHE_HOME"
         raise DataError(f"the image cache {folder.parent} cannot be written ({error}). {rule}") from error
@@ -54,6 +107,7 @@ def _write_splits(source: Source, image_size: int, folder: Path) -> None:
     folder.mkdir()
     for split in SPLITS:
         _write_split(source, split, image_size, folder)
+    write_json(folder / CHECKSUMS, {"files": measure_folder(folder)})
 
 
 def _write_split(source: Source, split: str, image_size: int, folder: Path) -> None:

@@ -247,6 +247,8 @@ class SweepConfig:
     """Set by the sweeper for its jobs, never by hand."""
 
     id: str | None = None
+    opened: int | None = None
+    """When its command was started, in milliseconds since the epoch: what holds for one start is checked once."""
     parent_run: str | None = None
     fingerprint: str | None = None
     job: int | None = None

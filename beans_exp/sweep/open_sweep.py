@@ -44,6 +44,7 @@ class OpenSweep:
         """Return the overrides of a job: the point's, and those that the parent process adds, `added` included."""
         all_added: dict[str, Any] = {
             "sweep.id": self.sweep_id,
+            "sweep.opened": int(self.parent.opened),
             "sweep.fingerprint": point.fingerprint,
             "tracking.uri": quoted(self.uri),
         }

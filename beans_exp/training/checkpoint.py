@@ -3,7 +3,6 @@
 import json
 import logging
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from beans_exp.files import FormatError, remove, write_whole
+from beans_exp.files import FormatError, open_checked, remove, write_checked
 
 log = logging.getLogger("beans_exp")
 
@@ -25,8 +24,6 @@ LONGEST = 120.0
 ASSUMED_SPEED = 4e8
 """Bytes written per second, until the first checkpoint is measured."""
 VARIABLE_GROUPS = ("model", "fitted", "optimizer", "best")
-DAMAGE = (EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile)
-"""Errors that NumPy and `json` raise for a damaged file."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +96,12 @@ class Checkpoints:
             pass
         except FormatError as error:
             _discard(file, str(error))
-        except DAMAGE as error:
-            _discard(file, f"is damaged ({error})")
         except OSError as error:
             log.warning("%s cannot be read (%s): its epochs are trained again", file, error)
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever NumPy and `json` raise for a damaged file of a version without checksums
+            _discard(file, f"is damaged ({error})")
         return cls(file, fingerprint)
 
     def begin(self, run_id: str, after_save: Callable[[], None]) -> None:
@@ -152,7 +151,7 @@ class Checkpoints:
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
+    with open_checked(file, unchecked=b"PK") as stream, np.load(stream, allow_pickle=False) as content:
         facts = json.loads(str(content["facts"]))
         found = facts.pop("format", 1)
         if found != FORMAT:
@@ -164,7 +163,7 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:
 
 def _write(file: Path, facts: dict[str, Any], arrays: dict[str, list[np.ndarray]]) -> None:
     named: dict[str, Any] = {f"{name}.{i}": array for name, group in arrays.items() for i, array in enumerate(group)}
-    write_whole(file, lambda stream: np.savez(stream, facts=np.array(json.dumps(facts)), **named))
+    write_checked(file, lambda stream: np.savez(stream, facts=np.array(json.dumps(facts)), **named))
 
 
 def _discard(file: Path, reason: str) -> None:

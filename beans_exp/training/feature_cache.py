@@ -4,8 +4,8 @@ An entry holds the activations of one split at one cut. It is named by the hash 
 complete or absent (`files.make_once`), and is computed from the nearest cached cut below it.
 """
 
-import json
 import logging
+import math
 import os
 import time
 import zlib
@@ -26,7 +26,7 @@ from beans_exp.data.augmentation import apply_version, are_countable, versions
 from beans_exp.data.batches import ordered_batches
 from beans_exp.data.prepared import PREPARED_VERSION, cache_root
 from beans_exp.data.source import text_digest
-from beans_exp.files import FormatError, make_once, remove, user_path
+from beans_exp.files import DamagedError, FormatError, make_once, measure, read_json, remove, user_path, write_json
 from beans_exp.models.backbone import Cut, between
 from beans_exp.models.graph import inference_function
 from beans_exp.models.weights import weights_digest
@@ -129,11 +129,17 @@ class _Entry:
 
     @classmethod
     def read(cls, folder: Path) -> "_Entry":
-        """Raise FormatError for an entry with other keys, and OSError, ValueError or TypeError for a damaged one."""
-        content = json.loads((folder / "entry.json").read_text())
-        if isinstance(content, dict) and content.keys() != {field.name for field in fields(cls)}:
+        """Raise FormatError for an entry with other keys, and DamagedError or OSError for a damaged one."""
+        content = read_json(folder / "entry.json")
+        if content.keys() != {field.name for field in fields(cls)}:
             raise FormatError("was written by another version of beans_exp")
         return cls(**content)
+
+    def require_intact(self, file: Path) -> None:
+        """Raise DamagedError unless `file` holds the activations that were written, and OSError if it is missing."""
+        with file.open("rb") as stream:
+            if measure(stream) != (math.prod(self.shape) * np.dtype(self.dtype).itemsize, self.checksum):
+                raise DamagedError("its checksum differs")
 
 
 class _ActivationsWriter:
@@ -205,29 +211,38 @@ class ActivationCache:
     def _load(self, images: SplitVersion, cut: Cut) -> tuple[Split, dict[str, float]] | None:
         """Return a cached entry and mark it as the most recently used; None if it is missing or unusable."""
         folder = self._folder(images, cut)
-        if not folder.is_dir():
+        if not folder.is_dir() or self._problem(folder):
             return None
-        try:
-            entry = _Entry.read(folder)
-            array = np.memmap(folder / "activations", np.dtype(entry.dtype), "r", shape=tuple(entry.shape))
-            if folder not in self.verified and zlib.crc32(array.view(np.uint8).data) != entry.checksum:
-                raise ValueError("its checksum differs")
-        except FormatError as error:
-            _discard(folder, str(error))
-            return None
-        except (OSError, ValueError, TypeError) as error:
-            _discard(folder, f"is damaged ({error})")
-            return None
-        self.verified.add(folder)
+        entry = _Entry.read(folder)
+        array = np.memmap(folder / "activations", np.dtype(entry.dtype), "r", shape=tuple(entry.shape))
         os.utime(folder)
         split = Split(array, getattr(self.data, images.split).labels)
         split.release()
         return split, entry.costs
 
+    def _problem(self, folder: Path) -> str:
+        """Why an entry cannot be used; empty if it is as it was written."""
+        if folder in self.verified:
+            return ""
+        try:
+            _Entry.read(folder).require_intact(folder / "activations")
+        except FormatError as error:
+            return str(error)
+        except Exception as error:  # whatever a damaged `entry.json` of a version without checksums leads to
+            return f"is damaged ({error})"
+        self.verified.add(folder)
+        return ""
+
+    def _is_usable(self, folder: Path) -> bool:
+        """Whether an entry is as it was written; else log why it is about to be computed again."""
+        if problem := self._problem(folder):
+            log.warning("%s %s: removed; its activations are computed again", folder, problem)
+        return not problem
+
     def _compute(self, images: SplitVersion, cut: Cut) -> tuple[Split, dict[str, float]]:
         """Compute an entry, unless another process does so first, and return it."""
         folder = self._folder(images, cut)
-        if make_once(folder, partial(self._write, images, cut)):
+        if make_once(folder, partial(self._write, images, cut), is_usable=self._is_usable):
             self.verified.add(folder)
             make_room(self.root, self.config.features.max_gb, keep=folder)
         found = self._load(images, cut)
@@ -251,7 +266,7 @@ class ActivationCache:
             writer.finish()
         costs |= {self._folder(images, cut).name: time.perf_counter() - started}
         entry = _Entry([len(split), *activations.shape[1:]], activations.dtype.name, writer.checksum, costs)
-        (folder / "entry.json").write_text(json.dumps(asdict(entry)))
+        write_json(folder / "entry.json", asdict(entry))
 
     def _segment(self, below: Cut, cut: Cut) -> Callable[[np.ndarray], tf.Tensor]:
         """The layers between two cuts, traced once for batches of any size."""
@@ -266,8 +281,3 @@ class ActivationCache:
             if (found := self._load(images, lower)) is not None:
                 return lower, *found
         return order[0], getattr(self.data, images.split), {}
-
-
-def _discard(folder: Path, reason: str) -> None:
-    log.warning("%s %s: removed; its activations are computed again", folder, reason)
-    remove(folder)

@@ -1,14 +1,13 @@
 """The cache of resized images: prepared once, complete or absent, and errors that name the file."""
 
 import dataclasses
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -201,17 +200,60 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(monkeypatch: pytest.MonkeyPa
     assert prepared_folders() == []
 
 
-@pytest.mark.parametrize("name", ["test.images.raw", "train.labels.npy"])
-@pytest.mark.parametrize("fraction", [0, 0.5])
-def test_a_damaged_cache_is_named(name: str, fraction: float) -> None:
+def _flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+
+
+def _zero_the_second_half(file: Path) -> None:
+    half = file.stat().st_size // 2
+    file.write_bytes(file.read_bytes()[:half] + bytes(half))
+
+
+@pytest.mark.parametrize("name", ["test.images.raw", "train.labels.npy", "checksums.json"])
+@pytest.mark.parametrize(
+    "damage",
+    [_flip_a_bit, _zero_the_second_half, Path.unlink, lambda file: truncate(file, 0), lambda file: truncate(file, 0.5)],
+    ids=["flipped", "zeroed", "missing", "emptied", "cut"],
+)
+def test_a_damaged_cache_is_prepared_again_with_one_warning(
+    name: str, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
     prepare(counted([]), 8, None)
     [folder] = cache_root(None).glob("data/counted-8-*[!k]")
-    truncate(folder / name, fraction)
-    with pytest.raises(DataError) as caught:
-        prepare(counted([]), 8, None)
-    assert f"{folder / name} is damaged" in str(caught.value) and f"Remove {folder}" in str(caught.value)
-    shutil.rmtree(folder)
-    assert len(prepare(counted([]), 8, None)["test"]) == 3
+    damage(folder / name)
+    reads: list[str] = []
+    splits = prepare(counted(reads), 8, None)
+    assert reads == list(SPLITS)
+    assert np.array_equal(splits["test"].images[:, 0, 0, 0], [0, 1, 2]) and np.array_equal(
+        splits["train"].labels, range(3)
+    )
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line.startswith(str(folder)) and line.endswith("its images are prepared again")
+    prepare(counted(reads), 8, None)
+    assert reads == list(SPLITS)
+
+
+def test_a_cache_is_checked_once_for_each_start_of_a_sweep() -> None:
+    reads: list[str] = []
+    prepare(counted(reads), 8, None, "sweep 1")
+    [folder] = (path for path in cache_root(None).glob("data/counted-8-*") if path.is_dir())
+    _flip_a_bit(folder / "test.images.raw")
+    assert prepare(counted(reads), 8, None, "sweep 1")["test"].images[1, 4, 0, 0] != 1, "not looked at again"
+    assert prepare(counted(reads), 8, None, "sweep 2")["test"].images[1, 4, 0, 0] == 1
+    assert len(reads) == 2 * len(SPLITS)
+
+
+def test_a_cache_of_others_that_cannot_be_written_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(counted([]), 8, None)
+
+    def refuse(*words: object, **keys: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr("beans_exp.data.prepared.make_once", refuse)
+    assert len(prepare(counted([]), 8, None, "sweep 1")["test"]) == 3
 
 
 def test_the_location_of_the_cache_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from beans_exp.data import Data, Split
+from beans_exp.files import read_json
 from beans_exp.models.backbone import Cut, between
 from beans_exp.schema import Config, DataConfig, FeaturesConfig, FinetuneConfig, ModelConfig, RegConfig, TrainerConfig
 from beans_exp.terminal import progress
@@ -97,7 +98,7 @@ def test_both_stages_read_the_cache_and_fine_tune_the_block_above_it(
     assert unchanged.count(False) == 4, "the four convolutions of mixed3"
     again = evaluate(model, data.validation, config)
     assert again.cross_entropy == pytest.approx(history.selected.metrics["val/cross_entropy"], abs=tolerance)
-    dtypes = {np.dtype(json.loads(file.read_text())["dtype"]) for file in Path("cache").glob("*/entry.json")}
+    dtypes = {np.dtype(read_json(file)["dtype"]) for file in Path("cache").glob("*/entry.json")}
     assert dtypes == {np.dtype(precision)}, "activations have the number format of the next layer"
 
 
@@ -176,7 +177,7 @@ def test_an_entry_of_another_format_is_removed_with_one_line_and_computed_again(
 ) -> None:
     first = np.array(_features(model, data, config, 2).train[0].images)
     (file,) = Path("cache").glob("mixed1-train-*/entry.json")
-    entry = json.loads(file.read_text())
+    entry = read_json(file)
     del entry["costs"]
     file.write_text(json.dumps(entry | keys))
     with caplog.at_level(logging.INFO):
@@ -184,13 +185,13 @@ def test_an_entry_of_another_format_is_removed_with_one_line_and_computed_again(
     lines = [record.getMessage() for record in caplog.records if file.parent.name in record.getMessage()]
     assert len(lines) == 1
     assert f"{file.parent} was written by another version of beans_exp" in lines[0]
-    assert json.loads(file.read_text()).keys() == {*entry, "costs"}
+    assert read_json(file).keys() == {*entry, "costs"}
 
 
 def test_an_entry_of_the_previous_version_is_used(model: keras.Model, data: Data, config: Config) -> None:
     _features(model, data, config, 2)
     (file,) = Path("cache").glob("mixed1-train-*/entry.json")
-    written = json.loads(file.read_text())
+    written = read_json(file)
     before = {key: written[key] for key in ("shape", "dtype", "checksum")} | {"costs": {file.parent.name: 12.5}}
     file.write_text(json.dumps(before))
     assert _features(model, data, config, 2).costs[file.parent.name] == 12.5
