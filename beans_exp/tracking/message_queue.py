@@ -1,6 +1,5 @@
 """Messages of runs on disk, in order, until their server has them: a killed process loses none."""
 
-import json
 import logging
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,9 +12,18 @@ import mlflow
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
 
-from beans_exp.files import remove, sync, sync_tree, write_whole
+from beans_exp.files import (
+    DamagedError,
+    measure_folder,
+    read_json,
+    remove,
+    require_measured,
+    sync,
+    sync_tree,
+    write_json,
+)
 from beans_exp.tracking import tags
-from beans_exp.tracking.messages import Message, deliver
+from beans_exp.tracking.messages import KINDS, MODEL_ID, Message, deliver
 from beans_exp.tracking.store import open_store
 
 log = logging.getLogger(__name__)
@@ -24,6 +32,10 @@ OUTBOX = "outbox"
 """The folder of queues, in the run's folder; each run that was started there has a queue of its own."""
 LOCK = ".lock"
 ADDRESS, MESSAGE, SENT, REJECTED = "address.json", "message.json", "sent.json", "refused.json"
+ASIDE = ".damaged"
+"""The suffix of an address or a message that cannot be read."""
+INCOMPLETE = {tags.STATUS: "killed", tags.CAUSE: "a saved update was damaged; run the same command again"}
+"""The tags of a run that ended well, but has lost a message: it is not reused."""
 OLD_MESSAGE = "letter.json"
 """The name of `message.json` in folders that earlier versions wrote."""
 PASSING = (401, 403, 408, 429)
@@ -67,18 +79,24 @@ class MessageQueue:
         if write is not None:
             write(slot / name)
             sync_tree(slot / name)
-        write_whole(slot / MESSAGE, json.dumps({"kind": kind, "content": content, "name": name}))
+        message = {"kind": kind, "content": content, "name": name, "files": measure_folder(slot)}
+        write_json(slot / MESSAGE, message)
         self.count += 1
 
     @property
     def pending(self) -> list[Path]:
         """The folders of the messages that were not delivered yet, in order."""
-        return [slot for slot in self._slots() if _pending_file(slot)]
+        return [slot for slot in self._slots() if _pending_message(slot)]
 
     @property
     def rejected(self) -> list[Path]:
         """The folders of the messages that the store rejected for good."""
         return [slot for slot in self._slots() if (slot / REJECTED).is_file()]
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether a message could not be read."""
+        return any(self.folder.glob(f"*/*{ASIDE}"))
 
     @property
     def logged(self) -> set[tuple[str, int]]:
@@ -94,19 +112,24 @@ class MessageQueue:
         """Deliver the first pending message and return whether there was one; raises what MLflow raises."""
         while self.first < self.count:
             slot = self._slot(self.first)
-            if file := _pending_file(slot):
-                self._deliver(slot, file)
+            if message := _pending_message(slot):
+                self._deliver(slot, message)
                 return True
             self.first += 1
         return False
 
-    def _deliver(self, slot: Path, file: Path) -> None:
+    def _deliver(self, slot: Path, message: dict[str, Any]) -> None:
         client = mlflow.MlflowClient(self.address.uri)
         run_id = self._run_id(client)
-        message = json.loads(file.read_text())
         body = slot / message["name"] if message["name"] else None
+        content = message["content"]
+        file = _pending_file(slot)
+        assert file is not None
         try:
-            deliver(client, run_id, Message(message["kind"], message["content"], body))
+            if message["kind"] == "end" and content["status"] == "FINISHED" and self.is_damaged:
+                deliver(client, run_id, Message("tags", INCOMPLETE))
+                content = content | {"status": "KILLED"}
+            deliver(client, run_id, Message(message["kind"], content, body))
         except MlflowException as error:
             if not _is_final(error):
                 raise
@@ -118,8 +141,8 @@ class MessageQueue:
             remove(body)
 
     def remove_if_delivered(self) -> None:
-        """Remove the queue unless a message is pending or was rejected."""
-        if not self.pending and not self.rejected:
+        """Remove the queue unless a message is pending, was rejected or cannot be read."""
+        if not self.pending and not self.rejected and not self.is_damaged:
             remove(self.folder)
             with suppress(OSError):  # another run's queue
                 self.folder.parent.rmdir()
@@ -128,13 +151,13 @@ class MessageQueue:
         """The run that the messages are about, created now if it does not exist."""
         if self.address.run_id is None:
             self.address = replace(self.address, run_id=_create_run(client, self.address))
-            write_whole(self.folder / ADDRESS, json.dumps(asdict(self.address)))
+            write_json(self.folder / ADDRESS, asdict(self.address))
         assert self.address.run_id is not None
         return self.address.run_id
 
     def _messages(self) -> list[dict[str, Any]]:
-        files = [slot / name for slot in self._slots() for name in (MESSAGE, OLD_MESSAGE, SENT, REJECTED)]
-        return [json.loads(file.read_text()) for file in files if file.is_file()]
+        found = (_pending_message(slot) or _delivered_message(slot) for slot in self._slots())
+        return [message for message in found if message]
 
     def _slot(self, number: int) -> Path:
         return self.folder / f"{number:06d}"
@@ -151,14 +174,15 @@ def new_queue(
     place = folder / OUTBOX / address.id[:8]
     place.mkdir(parents=True)
     sync(place.parent)
-    write_whole(place / ADDRESS, json.dumps(asdict(address)))
+    write_json(place / ADDRESS, asdict(address))
     return MessageQueue(place, address)
 
 
 def find_queues(folder: Path) -> list[MessageQueue]:
     """Return the queues that processes left in a run's `folder`, the oldest first."""
     files = sorted((folder / OUTBOX).glob(f"*/{ADDRESS}"), key=lambda file: file.stat().st_ctime)
-    return [MessageQueue(file.parent, Address(**json.loads(file.read_text()))) for file in files]
+    found = [(file, _read_address(file)) for file in files]
+    return [MessageQueue(file.parent, address) for file, address in found if address]
 
 
 def find_queue(folder: Path, fingerprint: str, run_id: str) -> MessageQueue | None:
@@ -176,7 +200,8 @@ def queued_objective(folder: Path, fingerprint: str) -> float | list[float] | No
     """Return the objective of a finished run whose messages are queued in `folder`; None without one."""
     for queue in find_queues(folder):
         end = queue.last_content("end")
-        if queue.address.fingerprint == fingerprint and end and end["status"] == "FINISHED":
+        is_whole = queue.address.fingerprint == fingerprint and not queue.is_damaged
+        if is_whole and end and end["status"] == "FINISHED":
             return end["objective"]
     return None
 
@@ -184,6 +209,47 @@ def queued_objective(folder: Path, fingerprint: str) -> float | list[float] | No
 def _pending_file(slot: Path) -> Path | None:
     """The file of a message that was not delivered yet; None if it was, or if its writer was killed."""
     return next((slot / name for name in (MESSAGE, OLD_MESSAGE) if (slot / name).is_file()), None)
+
+
+def _pending_message(slot: Path) -> dict[str, Any] | None:
+    """The message in `slot` if it was not delivered yet; one that cannot be read is set aside, with a warning."""
+    file = _pending_file(slot)
+    if file is None:
+        return None
+    try:
+        message = read_json(file)
+        if not {"kind", "content", "name"} <= message.keys() or message["kind"] not in KINDS:
+            raise DamagedError("it is not a message")
+        if not (slot / MODEL_ID).exists():  # else its delivery, which changes the model, has begun
+            require_measured(slot, message.get("files", {}))
+    except DamagedError as error:
+        _set_aside(file, error, "the run that it belongs to is not complete")
+        return None
+    except FileNotFoundError:  # another process has just delivered it
+        return None
+    return message
+
+
+def _delivered_message(slot: Path) -> dict[str, Any] | None:
+    """The message in `slot` if the store has taken or rejected it, and it can be read."""
+    for file in (slot / SENT, slot / REJECTED):
+        with suppress(FileNotFoundError, DamagedError):
+            return read_json(file)
+    return None
+
+
+def _read_address(file: Path) -> Address | None:
+    """The address in `file`; one that cannot be read is set aside, with a warning."""
+    try:
+        return Address(**read_json(file))
+    except (DamagedError, TypeError) as error:
+        _set_aside(file, error, "nobody knows where its messages belong")
+        return None
+
+
+def _set_aside(file: Path, error: Exception, consequence: str) -> None:
+    log.warning("%s is damaged (%s): set aside; %s. Run the same command again", file, error, consequence)
+    file.rename(file.with_name(f"{file.name}{ASIDE}"))
 
 
 def _is_final(error: MlflowException) -> bool:

@@ -9,12 +9,13 @@ import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
 from mlflow.models import Model
 
+from beans_exp.files import DamagedError, read_json, write_json
 from beans_exp.tracking import tags
 from beans_exp.tracking.best_model import Ranked, has_model, keep_best_model
 
 BATCH = 100
 """Parameters that MLflow accepts in one request."""
-MODEL_ID = "model_id.txt"
+MODEL_ID = "model_id.json"
 """The file next to a model that is being delivered: its id in the store, which a retry uses again."""
 
 
@@ -74,10 +75,12 @@ def _log_model(client: mlflow.MlflowClient, run: Run, message: Message) -> None:
     """Log a model that was saved to a folder as MLflow's `log_model` would; it becomes the run's output at the end."""
     assert message.body is not None
     run_id, id_file = run.info.run_id, message.body.with_name(MODEL_ID)
-    if not id_file.is_file():
-        created = client.create_logged_model(run.info.experiment_id, "model", run_id, params=run.data.params)
-        id_file.write_text(created.model_id)
-    logged = client.get_logged_model(id_file.read_text())
+    try:
+        model_id = read_json(id_file)["model_id"]
+    except (FileNotFoundError, DamagedError):
+        model_id = client.create_logged_model(run.info.experiment_id, "model", run_id, params=run.data.params).model_id
+        write_json(id_file, {"model_id": model_id})
+    logged = client.get_logged_model(model_id)
     saved = Model.load(message.body)
     saved.run_id, saved.model_id, saved.model_uuid = run_id, logged.model_id, logged.model_id
     saved.artifact_path = logged.artifact_location
