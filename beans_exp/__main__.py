@@ -18,6 +18,7 @@ from beans_exp.startup import help as option_help
 from beans_exp.startup.console import errors_as_messages
 from beans_exp.startup.hydra_checks import job_config, single_config
 from beans_exp.startup.imports import preloads, quiet_libraries
+from beans_exp.temporary import keep_own_temporary_folder, own_temporary_folder, remove_abandoned
 
 log = logging.getLogger("beans_exp")
 
@@ -38,7 +39,8 @@ def _run_composed(composed: DictConfig) -> float | list[float]:
         config = job_config(composed)
         total = f" of {config.sweep.jobs}" if config.sweep.jobs else ""
         log.info("job %s%s: %s", config.sweep.job, total, " ".join(overrides))
-        return run(config, overrides, folder)
+        with own_temporary_folder():
+            return run(config, overrides, folder)
     with errors_as_messages():
         return run(single_config(composed), overrides, folder)
 
@@ -52,6 +54,8 @@ def main() -> None:
     """Compose and run the configuration of the command line."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _exit_on_signal)
+    remove_abandoned()
+    keep_own_temporary_folder()
     with errors_as_messages():
         sys.argv[1:] = schema.checked_options(sys.argv[1:])
         _run_composed()

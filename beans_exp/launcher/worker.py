@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -54,6 +55,7 @@ def run_payload(payload: bytes) -> bytes:
     job: JobPayload = cloudpickle.loads(payload)
     os.environ.clear()
     os.environ.update(job.environment)
+    tempfile.tempdir = None  # the variables of the fork server may have named another one
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts, and ends its jobs
     if job.log:

@@ -1,0 +1,65 @@
+"""Temporary files of a process in a folder of its own; what a killed process leaves is removed by others."""
+
+import atexit
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+from beans_exp.files import remove
+
+PREFIX, LOCK = "beans_exp-", ".lock"
+LONGEST = 58
+"""Characters of a path below which the sockets of `multiprocessing` fit a folder of ours: they may have some 104."""
+
+
+@contextmanager
+def own_temporary_folder() -> Iterator[None]:
+    """Make this process's temporary files in a folder of its own, which is removed at the end.
+
+    That concerns the libraries, too: TensorFlow leaves the source of each function that it traces. The lock beside the
+    folder is held as long as the process lives.
+    """
+    from filelock import FileLock
+
+    before = tempfile.tempdir
+    with ExitStack() as last:
+        with suppress(OSError):  # a full disk costs no run
+            folder = _shared_folder() / f"{PREFIX}{secrets.token_hex(4)}"
+            lock = folder.with_name(f"{folder.name}{LOCK}")
+            last.enter_context(FileLock(lock))
+            last.callback(lock.unlink, missing_ok=True)
+            folder.mkdir(mode=0o700)
+            last.callback(remove, folder)
+            tempfile.tempdir = str(folder)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
+@cache
+def keep_own_temporary_folder() -> None:
+    """Use a folder of its own until this process ends: processes that it has started may need files in it."""
+    if len(str(_shared_folder())) <= LONGEST:
+        folder = own_temporary_folder()
+        folder.__enter__()
+        atexit.register(folder.__exit__, None, None, None)
+
+
+def remove_abandoned() -> None:
+    """Remove the folders of processes that were killed."""
+    from filelock import FileLock, Timeout
+
+    for lock in _shared_folder().glob(f"{PREFIX}*{LOCK}"):
+        with suppress(OSError, Timeout), FileLock(lock, timeout=0):  # else its process lives, or is another user's
+            remove(lock.with_suffix(""))
+            lock.unlink(missing_ok=True)
+
+
+def _shared_folder() -> Path:
+    """The folder of temporary files of all processes, whether or not this one has a folder of its own in it."""
+    folder = Path(tempfile.gettempdir())
+    return folder.parent if folder.with_name(f"{folder.name}{LOCK}").exists() else folder
