@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from beans_exp.locks import locked
+
 UNFINISHED = ".unfinished"
 """The suffix of a target while it is written; a killed process leaves it behind, and the next one removes it."""
 HEADER = "beans_exp checked file 1: {:020d} bytes, crc32 {:08x}\n"
@@ -164,10 +166,8 @@ def make_once(
     need the same target wait for the one that makes it, at the file `lock`, by default `target` with `.lock` appended.
     Raises the errors of `make`, and OSError.
     """
-    from filelock import FileLock
-
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock or target.with_name(f"{target.name}.lock")):
+    with locked(lock or target.with_name(f"{target.name}.lock"), f"is making {target}"):
         if target.exists() and is_usable(target):
             return False
         remove(target)

@@ -46,16 +46,16 @@ def host_of(process: str) -> str:
     return process.partition("/")[0]
 
 
-def describe(process: str) -> str:
-    """Return `process` in words: its number, its host, and the way out if it is stopped on this machine."""
+def describe(process: str, purpose: str) -> str:
+    """Return what `process` does in words: its number, its host, `purpose`, and the way out if it is stopped here."""
     parts = process.split("/")
     number = _number_of(parts)
     if not number:
-        return "another process"
+        return f"another process, which {purpose}"
     here = _here()
     is_stopped = (here.boot, here.namespace) == tuple(parts[-4:-2]) and _state_and_start(number)[0] in ("T", "t")
-    hint = f"; it is stopped: kill -CONT {number} lets it continue, kill -9 {number} ends it"
-    return f"process {number} on {host_of(process)}{hint if is_stopped else ''}"
+    hint = f". It is stopped: kill -CONT {number} lets it continue, kill -9 {number} ends it"
+    return f"process {number} on {host_of(process)}, which {purpose}{hint if is_stopped else ''}"
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from beans_exp.files import write_whole
+from beans_exp.locks import find_holder, locked
 
 FILE = "running.json"
 LOCK = ".running.lock"
+PURPOSE = "is running the same run"
 CHECKPOINT = "checkpoint.npz"
 
 
@@ -41,22 +43,15 @@ def read_progress(folder: Path) -> RunProgress | None:
 
 @contextmanager
 def lock(folder: Path) -> Iterator[bool]:
-    """Lock `folder` for one process; wait while another process holds it, and yield whether one did.
-
-    The kernel releases the lock as soon as its process ends, for whatever reason.
-    """
-    from filelock import FileLock, Timeout
-
+    """Lock `folder` for one process; wait while another process holds it, and yield whether one did."""
     folder.mkdir(parents=True, exist_ok=True)
-    held = FileLock(folder / LOCK)
-    waited = False
-    try:
-        held.acquire(timeout=0)
-    except Timeout:
-        waited = True
-        held.acquire()
-    try:
-        yield waited
-    finally:
-        held.release()
-        (folder / FILE).unlink(missing_ok=True)
+    with locked(folder / LOCK, PURPOSE, notice_seconds=0) as waited:
+        try:
+            yield waited
+        finally:
+            (folder / FILE).unlink(missing_ok=True)
+
+
+def holder(folder: Path) -> str | None:
+    """Return, in words, the process that is running the run in `folder`; None if none is."""
+    return find_holder(folder / LOCK, PURPOSE)

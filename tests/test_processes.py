@@ -106,15 +106,15 @@ def test_names_of_earlier_versions_are_read(other: Other) -> None:
 @pytest.mark.parametrize("name", ["", "host", "a/b/c/d/e/f", "host/boot/1/number/2", "a/b/c/d/e/f/g"])
 def test_nothing_is_known_of_what_is_not_a_name(name: str) -> None:
     assert not is_dead(name)
-    assert describe(name) == "another process"
+    assert describe(name, "sleeps") == "another process, which sleeps"
 
 
 def test_a_stopped_process_is_described_with_the_way_out(other: Other) -> None:
     number = other.process.pid
-    assert describe(other.name) == f"process {number} on {host_of(this_process())}"
+    assert describe(other.name, "sleeps") == f"process {number} on {host_of(this_process())}, which sleeps"
     other.process.send_signal(signal.SIGSTOP)
     for _ in range(100):
-        if "stopped" in describe(other.name):
+        if "stopped" in describe(other.name, "sleeps"):
             break
         time.sleep(0.05)
-    assert f"kill -CONT {number} lets it continue" in describe(other.name)
+    assert f"kill -CONT {number} lets it continue" in describe(other.name, "sleeps")

@@ -51,7 +51,7 @@ def prepare(source: Source, image_size: int, cache_dir: str | None, command: str
     folder = _folder(source, image_size, cache_dir)
     checked = folder.with_name(f"{folder.name}.checked")
     if not (command and folder.is_dir() and _read(checked) == command):
-        if not folder.is_dir() or _problem(folder):
+        if not folder.is_dir() or find_problem(folder):
             _prepare_once(source, image_size, folder)
         with suppress(OSError):  # a cache that others prepared need not be writable
             if command:
@@ -66,8 +66,8 @@ def _read(file: Path) -> str:
         return ""
 
 
-def _problem(folder: Path) -> str:
-    """Why the files of a prepared data set cannot be used; empty if they are as they were written."""
+def find_problem(folder: Path) -> str:
+    """Return why the files of a prepared data set cannot be used; nothing if they are as they were written."""
     try:
         _require_intact(folder)
     except FormatError as error:
@@ -85,7 +85,7 @@ def _require_intact(folder: Path) -> None:
 
 def _is_usable(folder: Path) -> bool:
     """Whether a prepared data set is as it was written; else log why it is about to be prepared again."""
-    if problem := _problem(folder):
+    if problem := find_problem(folder):
         log.warning("%s %s: its images are prepared again", folder, problem)
     return not problem
 

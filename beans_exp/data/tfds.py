@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from beans_exp.data.source import SPLITS, Source, files_digest
 from beans_exp.errors import DataError
 from beans_exp.files import user_path
+from beans_exp.locks import locked
 from beans_exp.network import why_unreachable
 
 if TYPE_CHECKING:
@@ -87,11 +88,10 @@ def _require_network(folder: Path) -> None:
 
 def _download(root: Path) -> None:
     import tensorflow_datasets as tfds
-    from filelock import FileLock
 
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / "beans.lock"):  # of two runs that start at once, the second finds the first one's copy
+        with locked(root / "beans.lock", "is downloading beans"):  # afterwards, the second of two finds a copy
             tfds.builder(f"beans:{VERSION}", data_dir=root).download_and_prepare()
     except Exception as error:  # TFDS raises many types for failed downloads
         raise DataError(f"TFDS could not prepare beans in {root}: {_first_line(error)}. {HINT}") from error

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import optuna
-from filelock import FileLock
 
 from beans_exp.errors import StoreError, first_line
 from beans_exp.hpo.packed_trial import trial_from_json, trial_identity, trial_to_json
 from beans_exp.hpo.storage import absolute_storage, connection_errors, open_storage, storage_file
 from beans_exp.hpo.study import DESCRIPTION
+from beans_exp.locks import locked
 from beans_exp.schema.rules import without_password
 
 STUDY_PREFIX = "qmc:"
@@ -158,7 +158,7 @@ def _creation_lock(url: str) -> AbstractContextManager[object]:
     if file is None:
         return nullcontext()
     file.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(file.with_name(f"{file.name}.creation.lock"))
+    return locked(file.with_name(f"{file.name}.creation.lock"), "is creating the same study")
 
 
 def _advance(study: optuna.Study, positions: Mapping[str, int]) -> None:

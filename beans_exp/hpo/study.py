@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from filelock import FileLock
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -20,6 +19,7 @@ from beans_exp.hpo.leases import Leases
 from beans_exp.hpo.sampler import make_sampler, number_of_points
 from beans_exp.hpo.storage import open_storage, storage_file, unusable_storage_as_error
 from beans_exp.hpo.trial_attrs import RETRIED, counted
+from beans_exp.locks import locked
 
 DESCRIPTION = "beans.search"
 """The attribute of a study that holds its description."""
@@ -181,4 +181,5 @@ def _creation_lock(url: str) -> AbstractContextManager[object]:
     if file is None:
         return nullcontext()
     file.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(file.with_name(f"{file.name}.creation.lock"))  # Optuna has a journal.lock of its own
+    lock = file.with_name(f"{file.name}.creation.lock")  # Optuna has a journal.lock of its own
+    return locked(lock, "is creating the same study")

@@ -26,7 +26,9 @@ from beans_exp.launcher.live_table import LiveTable
 from beans_exp.launcher.options import Options, usable_cores
 from beans_exp.launcher.retries import Shrink, changes_for_retry, with_changes
 from beans_exp.launcher.worker import JobPayload, run_payload
+from beans_exp.run_folder import holder
 from beans_exp.schema.composed import user_overrides
+from beans_exp.temporary import remove_abandoned
 
 GRACE = 15.0
 """Seconds that a terminated job has to close its run."""
@@ -86,6 +88,7 @@ class JobPool:
             job.future.cancel()
         if self.running:
             psutil.wait_procs(job_processes(psutil.Process()), timeout=GRACE + 5)
+            remove_abandoned()
         self.table.stop()
 
     @property
@@ -125,6 +128,8 @@ class JobPool:
         (job.folder / diagnosis.OVER_MEMORY).unlink(missing_ok=True)
         job.kernel_kills_before = diagnosis.kernel_kills()
         payload = self._payload(job)
+        if other := holder(job.folder):  # the job says so, too, but only once its libraries are imported
+            self.table.note(job.number, f"waiting for {other}")
         bounds: dict[str, Any] = {"timeout": self.options.timeout, "context": self.context}
         start = pebble.concurrent.process(**bounds)(run_payload)
         job.future = start(cloudpickle.dumps(payload))
@@ -152,6 +157,7 @@ class JobPool:
         self.running.remove(job)
         exit_error = job.future.exception()  # of the process, not of the code it ran
         if exit_error:
+            remove_abandoned()
             cause = diagnosis.from_exit(exit_error, job.folder, self.options.timeout, job.kernel_kills_before)
             result = failed_result(job.overrides, cause)
         else:

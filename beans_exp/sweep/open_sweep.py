@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from beans_exp.errors import BeansExpError
 from beans_exp.launcher.diagnosis import JobError
+from beans_exp.locks import locked
 from beans_exp.schema import TrackingConfig
 from beans_exp.schema.composed import user_overrides
 from beans_exp.sweep.point import Point
@@ -71,7 +71,7 @@ def open_sweep(config: DictConfig, tracking: TrackingConfig, sweep_id: str) -> O
     uri = store_uri(tracking)
     experiment_id = open_unless_unreachable(tracking, may_be_unreachable=tracking.offline)
     name = " ".join(user_overrides(config.hydra.overrides.task))[:250]
-    with FileLock(folder / ".lock"):
+    with locked(folder / ".lock", "is opening the same sweep"):
         if experiment_id is not None:
             send_queued(folder)
             close_dead_runs(experiment_id)

@@ -8,10 +8,9 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from beans_exp.errors import ServerUnreachableError, StoreError
 from beans_exp.files import make_once
+from beans_exp.locks import locked
 from beans_exp.schema import TrackingConfig
 from beans_exp.tracking.addresses import experiment_path
 from beans_exp.tracking.reachability import SQLITE, UNREACHABLE, is_server, reason_of, require_reachable
@@ -127,7 +126,7 @@ def _open_sqlite(file: Path, experiment: str) -> str:
         _require_usable(file)
         with store_errors(f"{SQLITE}{file}"):
             make_once(file, _create_sqlite, lock)
-        with FileLock(lock):
+        with locked(lock, "is creating the experiment"):
             return _experiment_id(f"{SQLITE}{file}", experiment, artifacts)
     except OSError as error:
         raise StoreError(f"the store {file} cannot be written ({error}). Free it, or set tracking.uri") from error

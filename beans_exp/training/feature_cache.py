@@ -185,9 +185,9 @@ class ActivationCache:
 
         If they have to be computed, the lower cuts that the sweep needs are computed first.
         """
-        found = self._load(images, cut)
+        found = self.load(images, cut)
         for planned in () if found else self._planned_cuts(cut):
-            found = self._load(images, planned) or self._compute(images, planned)
+            found = self.load(images, planned) or self._compute(images, planned)
         assert found is not None
         return found
 
@@ -208,7 +208,7 @@ class ActivationCache:
         key = text_digest((*inputs, name, keras.config.dtype_policy().name, *software))
         return self.root / f"{name}-{images.name}-{key[:16]}"
 
-    def _load(self, images: SplitVersion, cut: Cut) -> tuple[Split, dict[str, float]] | None:
+    def load(self, images: SplitVersion, cut: Cut) -> tuple[Split, dict[str, float]] | None:
         """Return a cached entry and mark it as the most recently used; None if it is missing or unusable."""
         folder = self._folder(images, cut)
         if not folder.is_dir() or self._problem(folder):
@@ -245,7 +245,7 @@ class ActivationCache:
         if make_once(folder, partial(self._write, images, cut), is_usable=self._is_usable):
             self.verified.add(folder)
             make_room(self.root, self.config.features.max_gb, keep=folder)
-        found = self._load(images, cut)
+        found = self.load(images, cut)
         if found is None:
             raise OSError(f"{folder} cannot be read back")
         return found
@@ -278,6 +278,6 @@ class ActivationCache:
         """The nearest cached cut below `cut`, or else the images, with their costs."""
         order = Cut.bottom_up(self.config.model)
         for lower in reversed(order[1 : order.index(cut)]):
-            if (found := self._load(images, lower)) is not None:
+            if (found := self.load(images, lower)) is not None:
                 return lower, *found
         return order[0], getattr(self.data, images.split), {}

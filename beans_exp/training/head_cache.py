@@ -13,12 +13,12 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from filelock import FileLock
 
 from beans_exp.data import Data
 from beans_exp.data.prepared import PREPARED_VERSION
 from beans_exp.data.source import text_digest
 from beans_exp.fingerprint import head_fingerprint
+from beans_exp.locks import locked
 from beans_exp.models import head_layers
 from beans_exp.schema import Config
 from beans_exp.training.checkpoint import Checkpoints, TrainingState
@@ -71,7 +71,7 @@ class CachedHead:
         last, best = state.arrays["model"], state.arrays["best"]
         head = {"model": _head_of(model, model.variables, last), "best": _head_of(model, model.weights, best)}
         try:
-            with FileLock(f"{self.file}.lock"):
+            with locked(self.file.with_name(f"{self.file.name}.lock"), "is writing the same head"):
                 Checkpoints(self.file, self.fingerprint, run_id).save(replace(state, arrays=head))
             make_room(self.file.parent, self.max_gb, keep=self.file)
         except OSError as error:

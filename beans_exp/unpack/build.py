@@ -6,10 +6,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from filelock import FileLock
-
 from beans_exp.errors import StoreError
 from beans_exp.hpo.packed_study import require_mergeable
+from beans_exp.locks import locked
 from beans_exp.terminal import progress
 from beans_exp.tracking import tags
 from beans_exp.tracking.packed import PackedRun
@@ -72,7 +71,7 @@ def unpack(content: Content, uri: str, storage: str) -> Changes:
 def _lock(uri: str) -> AbstractContextManager[object]:
     """Let one command at a time unpack into a store that is a file."""
     file = sqlite_file(uri)
-    return nullcontext() if file is None else FileLock(file.with_name("unpack.lock"))
+    return nullcontext() if file is None else locked(file.with_name("unpack.lock"), "is unpacking into the same store")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from omegaconf import DictConfig
 from beans_exp.errors import BeansExpError
 from beans_exp.launcher.diagnosis import JobError, error_of
 from beans_exp.launcher.options import usable_cores
+from beans_exp.locks import locked
+from beans_exp.run_folder import LOCK
+from beans_exp.temporary import own_temporary_folder
 from tests.launcher.conftest import OpenPool, RunJobs, open_pool
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
@@ -176,6 +180,32 @@ def test_a_free_worker_takes_the_next_job_at_once(pool: OpenPool) -> None:
         assert jobs.has_room, "beside the job that is still running"
         jobs.start(2, ["+x=0"])
         assert [number for number, _ in jobs.wait()] == [2]
+
+
+def test_a_job_that_has_to_wait_for_another_process_names_it(
+    pool: OpenPool, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "sweep" / "0").mkdir(parents=True)
+    with pool(_rest) as jobs, locked(tmp_path / "sweep" / "0" / LOCK, "is testing"):
+        jobs.run_all([["+x=0"]], 0)
+    printed = capfd.readouterr().out
+    assert f"job 1: waiting for process {os.getpid()} on " in printed and "which is running the same run" in printed
+
+
+def _die_with_temporary_files(config: DictConfig) -> Any:
+    with own_temporary_folder():
+        Path(tempfile.mkdtemp(), "model").write_text("large")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_temporary_files_of_a_killed_job_are_removed(
+    pool: OpenPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pool(_die_with_temporary_files) as jobs:
+        monkeypatch.setenv("TMPDIR", str(tmp_path))  # of the job; the sockets of the pool need a shorter path
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        jobs.run_all([["+x=0"]], 0)
+        assert list(tmp_path.rglob("model")) == [] and list(tmp_path.glob("beans_exp-*")) == []
 
 
 def test_the_parent_of_a_sweep_does_not_import_tensorflow() -> None:
