@@ -258,7 +258,7 @@ def write_activations(folder: Path, data: Data, shape: tuple[int, int, int]) -> 
     """Let the cache write drawn activations of this shape; `file` is the folder of the entry."""
     folder.mkdir()
     weights = folder.with_suffix(".weights.h5")
-    weights.write_bytes(b"stands for the weights of the base")
+    weights.write_bytes(b"weights of no base")
 
     def cache(root: Path) -> ActivationCache:
         config = Config(model=ModelConfig("inception", str(weights), "mixed10"), features=FeaturesConfig(dir=str(root)))

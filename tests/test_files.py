@@ -8,7 +8,19 @@ from typing import BinaryIO
 
 import pytest
 
-from beans_exp.files import make_once, remove, user_path, write_whole
+from beans_exp.files import (
+    DamagedError,
+    make_once,
+    measure_folder,
+    open_checked,
+    read_json,
+    remove,
+    require_measured,
+    user_path,
+    write_checked,
+    write_json,
+    write_whole,
+)
 
 FILE = Path("file.txt")
 
@@ -54,6 +66,66 @@ def test_content_is_on_disk_before_it_has_its_name(monkeypatch: pytest.MonkeyPat
     assert synced == [("file.txt.unfinished", False), (Path.cwd().name, True)]
 
 
+def test_checked_files_are_on_disk_before_they_have_their_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = _record_syncs(monkeypatch, FILE)
+    write_json(FILE, {"é": [1, 2.5, None]})
+    assert synced == [("file.txt.unfinished", False), (Path.cwd().name, True)]
+    assert read_json(FILE) == {"é": [1, 2.5, None]}
+
+
+def test_no_changed_byte_and_no_missing_end_of_a_checked_file_is_overlooked() -> None:
+    write_json(FILE, {"run_id": "0123456789", "steps": [1, 2, 3]})
+    content = FILE.read_bytes()
+    flipped = [bytes(byte ^ (1 << i % 8) * (i == at) for i, byte in enumerate(content)) for at in range(len(content))]
+    for damaged in [*flipped, *(content[:size] for size in range(len(content))), content + b" ", bytes(len(content))]:
+        FILE.write_bytes(damaged)
+        with pytest.raises(DamagedError):
+            read_json(FILE)
+
+
+def test_large_checked_content_is_written_in_parts() -> None:
+    parts = [bytes([number]) * 700_000 for number in range(5)]
+    write_checked(FILE, lambda stream: [stream.write(part) for part in parts])
+    with open_checked(FILE, unchecked=b"PK") as stream:
+        assert stream.read() == b"".join(parts)
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}', '{"a": 1', "", "[1]"])
+def test_json_of_versions_without_checksums_is_read_if_it_is_whole(content: str) -> None:
+    FILE.write_text(content)
+    if content == '{"a": 1}':
+        assert read_json(FILE) == {"a": 1}
+        return
+    with pytest.raises(DamagedError):
+        read_json(FILE)
+
+
+def test_what_a_disk_cannot_read_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(stream: BinaryIO) -> None:
+        raise OSError(5, "Input/output error")
+
+    write_json(FILE, {})
+    monkeypatch.setattr("beans_exp.files.measure", fail)
+    with pytest.raises(DamagedError, match="Input/output error"):
+        read_json(FILE)
+    with pytest.raises(FileNotFoundError):
+        read_json(Path("missing"))
+
+
+def test_every_file_of_a_folder_is_measured() -> None:
+    _make(Path("folder"))
+    expected = measure_folder(Path("folder"))
+    assert list(expected) == ["inner/file"]
+    require_measured(Path("folder"), expected)
+    for content in ("Content", "conten", ""):
+        Path("folder/inner/file").write_text(content)
+        with pytest.raises(DamagedError, match="the checksum of inner/file differs"):
+            require_measured(Path("folder"), expected)
+    Path("folder/inner/file").unlink()
+    with pytest.raises(DamagedError, match="No such file"):
+        require_measured(Path("folder"), expected)
+
+
 def _make(path: Path) -> None:
     path.mkdir()
     (path / "inner").mkdir()
@@ -66,6 +138,20 @@ def test_a_target_is_made_once() -> None:
     assert (Path("deep/target") / "inner" / "file").read_text() == "content"
     assert make_once(FILE, lambda path: write_whole(path, "x"))
     assert FILE.read_text() == "x"
+
+
+def test_a_target_that_is_not_usable_is_made_again() -> None:
+    seen: list[str] = []
+
+    def is_usable(target: Path) -> bool:
+        seen.append((target / "inner" / "file").read_text())
+        return seen[-1] == "content"
+
+    make_once(Path("target"), _make)
+    assert not make_once(Path("target"), _make, is_usable=is_usable)
+    (Path("target") / "inner" / "file").write_text("damaged")
+    assert make_once(Path("target"), _make, is_usable=is_usable)
+    assert (Path("target") / "inner" / "file").read_text() == "content" and seen == ["content", "damaged"]
 
 
 def test_everything_in_a_target_is_on_disk_before_it_has_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Messages on disk: delivered once, in order, and by any later version."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import pytest
 
 from beans_exp import sync
 from beans_exp.data import source
+from beans_exp.files import read_json
 from beans_exp.fingerprint import fingerprint
 from beans_exp.run import run
 from beans_exp.schema import TrackingConfig
-from beans_exp.tracking.message_queue import find_queue, find_queues, new_queue
+from beans_exp.tracking.message_queue import find_queue, find_queues, new_queue, queued_objective
 from beans_exp.tracking.messages import Message, deliver
 from beans_exp.tracking.outbox import DirectSink, send_queued
 from beans_exp.tracking.store import open_store
@@ -58,6 +60,73 @@ def test_a_direct_sink_delivers_at_once(uri: str, run_id: str) -> None:
     client = mlflow.MlflowClient(uri)
     DirectSink(client, run_id).send("tags", {"note": "now"})
     assert client.get_run(run_id).data.tags["note"] == "now"
+
+
+def _queue_finished_run(uri: str, run_id: str) -> Path:
+    """Queue a run that has ended well, and return the queue's folder."""
+    queue = new_queue(FOLDER, uri, "queue", "f", run_id, None)
+    for step in (1, 2):
+        queue.add("metrics", {"points": [["loss", 1 / step, 1795817010122, step]]})
+    queue.add("file", {}, "note.txt", lambda path: path.write_text("hello"))
+    queue.add("tags", {"beans.status": "finished"})
+    queue.add("end", {"status": "FINISHED", "time": 1795817012756, "objective": 0.5})
+    return queue.folder
+
+
+def _flip_a_bit(content: bytes) -> bytes:
+    return bytes([content[0] ^ 4]) + content[1:]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "emptied": lambda content: b"",
+    "cut": lambda content: content[:-1],
+    "flipped": _flip_a_bit,
+    "zeroed": lambda content: bytes(len(content)),
+}
+each_damage = pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+
+
+@each_damage
+@pytest.mark.parametrize("name", ["000000/message.json", "000002/message.json", "000002/note.txt"])
+def test_a_damaged_message_is_set_aside_and_its_run_is_not_complete(
+    name: str, damage: Callable[[bytes], bytes], uri: str, run_id: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = _queue_finished_run(uri, run_id) / name
+    assert queued_objective(FOLDER, "f") == 0.5
+    file.write_bytes(damage(file.read_bytes()))
+    assert queued_objective(FOLDER, "f") is None, "the same command completes it"
+    assert send_queued(FOLDER) == (4, False)
+    done = mlflow.MlflowClient(uri).get_run(run_id)
+    assert (done.info.status, done.data.tags["beans.status"]) == ("KILLED", "killed")
+    assert "damaged" in done.data.tags["beans.cause"] and done.data.metrics == {"loss": 0.5}
+    assert send_queued(FOLDER) == (0, False)
+    [line] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert str(file.with_name("message.json")) in line and "Run the same command again" in line
+
+
+@each_damage
+def test_a_damaged_address_is_set_aside(
+    damage: Callable[[bytes], bytes], uri: str, run_id: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = _queue_finished_run(uri, run_id) / "address.json"
+    file.write_bytes(damage(file.read_bytes()))
+    for _ in range(2):
+        assert find_queue(FOLDER, "f", run_id) is None and queued_objective(FOLDER, "f") is None
+        assert send_queued(FOLDER) == (0, False)
+    assert len(caplog.records) == 1 and str(file) in caplog.text
+    _queue_finished_run(uri, run_id)
+    assert send_queued(FOLDER) == (5, False)
+    assert mlflow.MlflowClient(uri).get_run(run_id).info.status == "FINISHED"
+
+
+def test_messages_of_the_version_without_checksums_are_sent(uri: str, run_id: str) -> None:
+    folder = _queue_finished_run(uri, run_id)
+    for file in [folder / "address.json", *folder.glob("*/message.json")]:
+        content = read_json(file)
+        content.pop("files", None)
+        file.write_text(json.dumps(content))
+    assert send_queued(FOLDER) == (5, False)
+    assert mlflow.MlflowClient(uri).get_run(run_id).info.status == "FINISHED"
 
 
 def _write_old_queue(uri: str, experiment: str, mark: str) -> None:

@@ -140,6 +140,27 @@ def test_a_damaged_checkpoint_is_removed_with_a_warning(content: bytes, caplog: 
     assert not FILE.exists()
 
 
+def _flip(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :]
+
+
+def test_no_flipped_bit_and_no_missing_end_is_read(caplog: pytest.LogCaptureFixture) -> None:
+    Checkpoints(FILE, "mark").save(STATE)
+    content = FILE.read_bytes()
+    some = range(0, len(content), 11)
+    damaged = [_flip(content, at) for at in some] + [content[:size] for size in some]
+    for one in damaged:
+        FILE.write_bytes(one)
+        assert Checkpoints.read(FILE, "mark").state is None and not FILE.exists()
+    assert len(caplog.records) == len(damaged), "one line for each"
+
+
+def test_a_checkpoint_of_the_version_without_checksums_is_read() -> None:
+    _write_format_1(FILE, format=2, head_run="")
+    state = Checkpoints.read(FILE, "mark").take()
+    assert state is not None and np.array_equal(state.arrays["model"][0], np.ones(3))
+
+
 def test_the_checkpoint_of_another_run_is_ignored() -> None:
     Checkpoints(FILE, "mark").save(STATE)
     assert Checkpoints.read(FILE, "mark").state is not None
