@@ -4,7 +4,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,22 @@ import mlflow
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
 
-from beans_exp.files import (
-    DamagedError,
-    measure_folder,
-    read_json,
-    remove,
-    require_measured,
-    sync,
-    sync_tree,
-    write_json,
-)
+from beans_exp.files import measure_folder, remove, sync, sync_tree, write_json
 from beans_exp.tracking import tags
-from beans_exp.tracking.messages import KINDS, MODEL_ID, Message, deliver
+from beans_exp.tracking.messages import Message, deliver
+from beans_exp.tracking.queue_files import (
+    ADDRESS,
+    ASIDE,
+    MESSAGE,
+    REJECTED,
+    SENT,
+    Address,
+    delivered_message,
+    has_whole_body,
+    pending_file,
+    pending_message,
+    read_address,
+)
 from beans_exp.tracking.store import open_store
 
 log = logging.getLogger(__name__)
@@ -31,31 +35,13 @@ log = logging.getLogger(__name__)
 OUTBOX = "outbox"
 """The folder of queues, in the run's folder; each run that was started there has a queue of its own."""
 LOCK = ".lock"
-ADDRESS, MESSAGE, SENT, REJECTED = "address.json", "message.json", "sent.json", "refused.json"
-ASIDE = ".damaged"
-"""The suffix of an address or a message that cannot be read."""
 INCOMPLETE = {tags.STATUS: "killed", tags.CAUSE: "a saved update was damaged; run the same command again"}
 """The tags of a run that ended well, but has lost a message: it is not reused."""
-OLD_MESSAGE = "letter.json"
-"""The name of `message.json` in folders that earlier versions wrote."""
 PASSING = (401, 403, 408, 429)
 """Statuses below 500 that may change although the message does not."""
 
 WriteBody = Callable[[Path], object]
 """Writes the file or folder that belongs to a message, at the given path."""
-
-
-@dataclass(frozen=True)
-class Address:
-    """The run that a queue's messages are about; `run_id` is None until it exists in the store, created from `new`."""
-
-    uri: str
-    experiment: str
-    fingerprint: str
-    run_id: str | None
-    id: str
-    new: dict[str, Any] | None = None
-    """`name`, `tags` and `started` of a run that does not exist in the store yet."""
 
 
 class MessageQueue:
@@ -86,7 +72,7 @@ class MessageQueue:
     @property
     def pending(self) -> list[Path]:
         """The folders of the messages that were not delivered yet, in order."""
-        return [slot for slot in self._slots() if _pending_message(slot)]
+        return [slot for slot in self._slots() if pending_message(slot)]
 
     @property
     def rejected(self) -> list[Path]:
@@ -112,7 +98,8 @@ class MessageQueue:
         """Deliver the first pending message and return whether there was one; raises what MLflow raises."""
         while self.first < self.count:
             slot = self._slot(self.first)
-            if message := _pending_message(slot):
+            message = pending_message(slot)
+            if message and has_whole_body(slot, message):
                 self._deliver(slot, message)
                 return True
             self.first += 1
@@ -123,7 +110,7 @@ class MessageQueue:
         run_id = self._run_id(client)
         body = slot / message["name"] if message["name"] else None
         content = message["content"]
-        file = _pending_file(slot)
+        file = pending_file(slot)
         assert file is not None
         try:
             if message["kind"] == "end" and content["status"] == "FINISHED" and self.is_damaged:
@@ -156,7 +143,7 @@ class MessageQueue:
         return self.address.run_id
 
     def _messages(self) -> list[dict[str, Any]]:
-        found = (_pending_message(slot) or _delivered_message(slot) for slot in self._slots())
+        found = (pending_message(slot) or delivered_message(slot) for slot in self._slots())
         return [message for message in found if message]
 
     def _slot(self, number: int) -> Path:
@@ -181,7 +168,7 @@ def new_queue(
 def find_queues(folder: Path) -> list[MessageQueue]:
     """Return the queues that processes left in a run's `folder`, the oldest first."""
     files = sorted((folder / OUTBOX).glob(f"*/{ADDRESS}"), key=lambda file: file.stat().st_ctime)
-    found = [(file, _read_address(file)) for file in files]
+    found = [(file, read_address(file)) for file in files]
     return [MessageQueue(file.parent, address) for file, address in found if address]
 
 
@@ -204,52 +191,6 @@ def queued_objective(folder: Path, fingerprint: str) -> float | list[float] | No
         if is_whole and end and end["status"] == "FINISHED":
             return end["objective"]
     return None
-
-
-def _pending_file(slot: Path) -> Path | None:
-    """The file of a message that was not delivered yet; None if it was, or if its writer was killed."""
-    return next((slot / name for name in (MESSAGE, OLD_MESSAGE) if (slot / name).is_file()), None)
-
-
-def _pending_message(slot: Path) -> dict[str, Any] | None:
-    """The message in `slot` if it was not delivered yet; one that cannot be read is set aside, with a warning."""
-    file = _pending_file(slot)
-    if file is None:
-        return None
-    try:
-        message = read_json(file)
-        if not {"kind", "content", "name"} <= message.keys() or message["kind"] not in KINDS:
-            raise DamagedError("it is not a message")
-        if not (slot / MODEL_ID).exists():  # else its delivery, which changes the model, has begun
-            require_measured(slot, message.get("files", {}))
-    except DamagedError as error:
-        _set_aside(file, error, "the run that it belongs to is not complete")
-        return None
-    except FileNotFoundError:  # another process has just delivered it
-        return None
-    return message
-
-
-def _delivered_message(slot: Path) -> dict[str, Any] | None:
-    """The message in `slot` if the store has taken or rejected it, and it can be read."""
-    for file in (slot / SENT, slot / REJECTED):
-        with suppress(FileNotFoundError, DamagedError):
-            return read_json(file)
-    return None
-
-
-def _read_address(file: Path) -> Address | None:
-    """The address in `file`; one that cannot be read is set aside, with a warning."""
-    try:
-        return Address(**read_json(file))
-    except (DamagedError, TypeError) as error:
-        _set_aside(file, error, "nobody knows where its messages belong")
-        return None
-
-
-def _set_aside(file: Path, error: Exception, consequence: str) -> None:
-    log.warning("%s is damaged (%s): set aside; %s. Run the same command again", file, error, consequence)
-    file.rename(file.with_name(f"{file.name}{ASIDE}"))
 
 
 def _is_final(error: MlflowException) -> bool:

@@ -128,18 +128,20 @@ def send_queued(folder: Path) -> tuple[int, bool]:
     for queue in find_queues(folder):
         try:
             with queue.lock.acquire(timeout=0):
-                count += len(queue.pending)
-                _deliver_all(queue)
+                count += _deliver_all(queue)
                 queue.remove_if_delivered()
         except Timeout:
             in_use = True
     return count, in_use
 
 
-def _deliver_all(queue: MessageQueue) -> None:
+def _deliver_all(queue: MessageQueue) -> int:
+    """Deliver the pending messages of a queue and return how many there were."""
+    count = 0
     try:
         while queue.deliver_next():
-            pass
+            count += 1
     except (MlflowException, OSError) as error:
         rule = f"The updates stay in {queue.folder}. Send them later"
         raise StoreError(f"{queue.address.uri} is unreachable ({reason_of(error)}). {rule}") from error
+    return count

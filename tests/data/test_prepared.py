@@ -17,7 +17,7 @@ import pytest
 from beans_exp.data import SPLITS, Source, Split, load, source
 from beans_exp.data.prepared import cache_root, prepare
 from beans_exp.errors import DataError
-from beans_exp.schema import Config
+from beans_exp.schema import Config, SweepConfig
 from tests.data.builders import prepared_folders, synthetic_config, truncate
 
 
@@ -243,6 +243,17 @@ def test_a_cache_is_checked_once_for_each_start_of_a_sweep() -> None:
     assert prepare(counted(reads), 8, None, "sweep 1")["test"].images[1, 4, 0, 0] != 1, "not looked at again"
     assert prepare(counted(reads), 8, None, "sweep 2")["test"].images[1, 4, 0, 0] == 1
     assert len(reads) == 2 * len(SPLITS)
+
+
+def test_the_jobs_of_a_sweep_share_one_check() -> None:
+    first = Config(data=synthetic_config(), sweep=SweepConfig(id="s", opened=1))
+    described = source(first.data)
+    intact = load(first, described).train.images[:].copy()
+    [file] = cache_root(None).glob("data/*/train.images.raw")
+    _flip_a_bit(file)
+    assert not np.array_equal(load(first, described).train.images, intact)
+    again = dataclasses.replace(first, sweep=SweepConfig(id="s", opened=2))
+    assert np.array_equal(load(again, described).train.images, intact)
 
 
 def test_a_cache_of_others_that_cannot_be_written_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

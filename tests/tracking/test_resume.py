@@ -2,7 +2,9 @@
 
 import signal
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -34,6 +36,14 @@ def _require_whole_curve(run: Run, epochs: int) -> None:
     assert len(_client().get_metric_history(run.info.run_id, "test/accuracy")) == 1
 
 
+@pytest.fixture
+def temporary_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of the processes' temporary files; its path is short enough for sockets."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
+
+
 @pytest.mark.parametrize(("how", "status"), [(signal.SIGKILL, "RUNNING"), (signal.SIGTERM, "KILLED")])
 def test_a_killed_run_is_resumed_under_its_own_id(
     how: signal.Signals, status: str, started: Started, program: Program
@@ -57,7 +67,9 @@ def test_a_killed_run_is_resumed_under_its_own_id(
     assert "traceback.txt" not in {item.path for item in _client().list_artifacts(done.info.run_id)}
 
 
-def test_a_killed_sweep_is_finished_by_the_same_command(started: Started, program: Program) -> None:
+def test_a_killed_sweep_is_finished_by_the_same_command(
+    started: Started, program: Program, temporary_files: Path
+) -> None:
     words = ["-m", *LONG, "seed=0,1", "hydra.launcher.retries=0"]
     process = started(*words, until="Epoch 40/")
     _kill_the_worker(process)
@@ -68,7 +80,9 @@ def test_a_killed_sweep_is_finished_by_the_same_command(started: Started, progra
     process.kill()
     process.wait()
     _require_end(workers)
+    assert list(temporary_files.iterdir()) != []
     _require_finished(program, words)
+    assert list(temporary_files.iterdir()) == []
 
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
