@@ -18,7 +18,6 @@ from beans_exp.startup import help as option_help
 from beans_exp.startup.console import errors_as_messages
 from beans_exp.startup.hydra_checks import job_config, single_config
 from beans_exp.startup.imports import preloads, quiet_libraries
-from beans_exp.temporary import keep_own_temporary_folder, own_temporary_folder, remove_abandoned
 
 log = logging.getLogger("beans_exp")
 
@@ -32,6 +31,7 @@ quiet_libraries()
 def _run_composed(composed: DictConfig) -> float | list[float]:
     """Run one configuration and return its objective: a single run, or one job of a sweep."""
     from beans_exp.startup.job import run  # only for a valid configuration
+    from beans_exp.temporary import own_temporary_folder
 
     overrides = user_overrides(list(HydraConfig.get().overrides.task))
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -41,7 +41,7 @@ def _run_composed(composed: DictConfig) -> float | list[float]:
         log.info("job %s%s: %s", config.sweep.job, total, " ".join(overrides))
         with own_temporary_folder():
             return run(config, overrides, folder)
-    with errors_as_messages():
+    with errors_as_messages(), own_temporary_folder():
         return run(single_config(composed), overrides, folder)
 
 
@@ -54,8 +54,6 @@ def main() -> None:
     """Compose and run the configuration of the command line."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _exit_on_signal)
-    remove_abandoned()
-    keep_own_temporary_folder()
     with errors_as_messages():
         sys.argv[1:] = schema.checked_options(sys.argv[1:])
         _run_composed()

@@ -1,7 +1,7 @@
 """Temporary files of a process in a folder of its own; what a killed process leaves is removed by others."""
 
 import atexit
-import secrets
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,14 +20,15 @@ def own_temporary_folder() -> Iterator[None]:
     """Make this process's temporary files in a folder of its own, which is removed at the end.
 
     That concerns the libraries, too: TensorFlow leaves the source of each function that it traces. The lock beside the
-    folder is held as long as the process lives.
+    folder is held as long as the process lives. The folders of processes that were killed are removed at first.
     """
     from filelock import FileLock
 
+    remove_abandoned()
     before = tempfile.tempdir
     with ExitStack() as last:
         with suppress(OSError):  # a full disk costs no run
-            folder = _shared_folder() / f"{PREFIX}{secrets.token_hex(4)}"
+            folder = _shared_folder() / f"{PREFIX}{os.urandom(4).hex()}"
             lock = folder.with_name(f"{folder.name}{LOCK}")
             last.enter_context(FileLock(lock))
             last.callback(lock.unlink, missing_ok=True)

@@ -56,7 +56,6 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_needs_stays
     process.communicate()
     assert len(_left()) == 1
     with own_temporary_folder():
-        remove_abandoned()
         assert _left() == []
 
 

@@ -28,7 +28,7 @@ from beans_exp.launcher.retries import Shrink, changes_for_retry, with_changes
 from beans_exp.launcher.worker import JobPayload, run_payload
 from beans_exp.run_folder import holder
 from beans_exp.schema.composed import user_overrides
-from beans_exp.temporary import remove_abandoned
+from beans_exp.temporary import keep_own_temporary_folder, remove_abandoned
 
 GRACE = 15.0
 """Seconds that a terminated job has to close its run."""
@@ -73,6 +73,7 @@ class JobPool:
         self.table = LiveTable(options.n_jobs > 1)
         self.failures = 0
         pebble.CONSTS.term_timeout = GRACE
+        keep_own_temporary_folder()  # for the sockets of the fork server
         self.context = _context(task_function, config)
         cores = usable_cores()
         share = len(cores) // options.n_jobs
