@@ -16,25 +16,36 @@ LONGEST = 58
 
 
 @contextmanager
-def own_temporary_folder() -> Iterator[None]:
-    """Make this process's temporary files in a folder of its own, which is removed at the end.
+def temporary_folder() -> Iterator[Path]:
+    """Yield a new folder, which is removed at the end; the lock beside it is held as long as this process lives.
 
-    That concerns the libraries, too: TensorFlow leaves the source of each function that it traces. The lock beside the
-    folder is held as long as the process lives. The folders of processes that were killed are removed at first.
+    Raises OSError if it cannot be made.
     """
     from filelock import FileLock
 
-    remove_abandoned()
+    folder = _shared_folder() / f"{PREFIX}{os.urandom(4).hex()}"
+    lock = folder.with_name(f"{folder.name}{LOCK}")
+    with FileLock(lock):
+        try:
+            folder.mkdir(mode=0o700)
+            yield folder
+        finally:
+            remove(folder)
+            lock.unlink(missing_ok=True)
+
+
+@contextmanager
+def own_temporary_folder() -> Iterator[None]:
+    """Make this process's temporary files in a folder of its own, which is removed at the end.
+
+    That concerns the libraries, too: TensorFlow leaves the source of each function that it traces. The folders of
+    processes that were killed are removed at first.
+    """
     before = tempfile.tempdir
+    remove_abandoned()
     with ExitStack() as last:
         with suppress(OSError):  # a full disk costs no run
-            folder = _shared_folder() / f"{PREFIX}{os.urandom(4).hex()}"
-            lock = folder.with_name(f"{folder.name}{LOCK}")
-            last.enter_context(FileLock(lock))
-            last.callback(lock.unlink, missing_ok=True)
-            folder.mkdir(mode=0o700)
-            last.callback(remove, folder)
-            tempfile.tempdir = str(folder)
+            tempfile.tempdir = str(last.enter_context(temporary_folder()))
         try:
             yield
         finally:

@@ -1,7 +1,6 @@
 """A run read from a store to be packed: everything that was logged of it, its files, its model."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from mlflow.entities import Run
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
+from beans_exp.temporary import temporary_folder
 from beans_exp.tracking import tags
 from beans_exp.tracking.packed import PackedRun, Point, travels
 from beans_exp.tracking.parallel import client_of
@@ -55,11 +55,11 @@ def local_files(address: str) -> Iterator[dict[str, Path]]:
 
     Links are left out: their targets are not part of the run.
     """
-    with tempfile.TemporaryDirectory(prefix="beans_exp-") as temporary:
+    with temporary_folder() as temporary:
         repository = get_artifact_repository(address)
         local = isinstance(repository, LocalArtifactRepository)
         with store_errors(address):
-            folder = Path(repository.artifact_dir if local else repository.download_artifacts("", temporary))
+            folder = Path(repository.artifact_dir if local else repository.download_artifacts("", str(temporary)))
         yield dict(sorted(_files(folder)))
 
 

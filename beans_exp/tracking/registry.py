@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 
 from beans_exp.errors import BeansExpError, first_line
+from beans_exp.temporary import temporary_folder
 from beans_exp.tracking import tags
 from beans_exp.tracking.best_model import has_model
 
@@ -146,8 +146,8 @@ def fetched(model: SavedModel) -> Iterator[FetchedModel]:
 
     Raises BeansExpError for missing files, and for a model that this project did not save.
     """
-    with tempfile.TemporaryDirectory(prefix="beans_exp-") as temporary:
-        target = None if model.location.startswith(("file:", "/")) else temporary
+    with temporary_folder() as temporary:
+        target = None if model.location.startswith(("file:", "/")) else str(temporary)
         try:
             folder = mlflow.artifacts.download_artifacts(model.location, dst_path=target)
             mlmodel = _read_mlmodel(Path(folder))

@@ -1,6 +1,5 @@
 """Unpacking: the runs that a store lacks are added under new ids, with their sweeps and studies."""
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -9,6 +8,7 @@ from pathlib import Path
 from beans_exp.errors import StoreError
 from beans_exp.hpo.packed_study import require_mergeable
 from beans_exp.locks import locked
+from beans_exp.temporary import temporary_folder
 from beans_exp.terminal import progress
 from beans_exp.tracking import tags
 from beans_exp.tracking.packed import PackedRun
@@ -59,10 +59,10 @@ def unpack(content: Content, uri: str, storage: str) -> Changes:
             require_mergeable(storage, packed.study)
     experiment_id = open_store(uri, content.experiment)
     try:
-        with _lock(uri), store_errors(uri), tempfile.TemporaryDirectory(prefix="beans_exp-") as temporary:
+        with _lock(uri), store_errors(uri), temporary_folder() as temporary:
             reader = Reader(client_of(uri), uri, content.experiment, experiment_id)
-            sweeps = SweepUnpacker(reader, content.file, storage, Path(temporary))
-            return _Unpacking(content, reader, sweeps, Path(temporary)).run()
+            sweeps = SweepUnpacker(reader, content.file, storage, temporary)
+            return _Unpacking(content, reader, sweeps, temporary).run()
     except OSError as error:
         way_out = "Make room, then run the same command again"
         raise StoreError(f"{content.file} cannot be unpacked to the end ({error}). {way_out}") from error
