@@ -1,11 +1,11 @@
 """Temporary files of a process in a folder of its own; what a killed process leaves is removed by others."""
 
-import atexit
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from beans_exp.files import remove
@@ -58,7 +58,7 @@ def keep_own_temporary_folder() -> None:
     if len(str(_shared_folder())) <= LONGEST:
         folder = own_temporary_folder()
         folder.__enter__()
-        atexit.register(folder.__exit__, None, None, None)
+        Finalize(None, folder.__exit__, args=(None, None, None), exitpriority=-200)  # after the folder in it, at -100
 
 
 def remove_abandoned() -> None:

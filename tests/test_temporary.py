@@ -1,5 +1,6 @@
 """Temporary files have a folder of their own, which ends with its process, however that ends."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -75,3 +76,19 @@ def test_a_full_disk_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "mkdir", full)
     with own_temporary_folder():
         assert tempfile.gettempdir() == str(Path("shared").absolute())
+
+
+def test_the_sockets_of_a_pool_are_removed_in_silence() -> None:
+    code = """
+from multiprocessing import forkserver
+from beans_exp.temporary import keep_own_temporary_folder
+keep_own_temporary_folder()
+forkserver.ensure_running()
+"""
+    root = Path(__file__).parents[1]
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        variables = os.environ | {"TMPDIR": short}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert list(Path(short).iterdir()) == []
