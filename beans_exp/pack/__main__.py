@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from beans_exp.files import user_path
 from beans_exp.schema import TrackingConfig
-from beans_exp.startup.console import add_experiment, command_parser, errors_as_messages
+from beans_exp.startup.console import add_experiment, add_storage, command_parser, errors_as_messages
 from beans_exp.startup.imports import no_collections, quiet_libraries
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("file", type=Path, metavar="runs.zip", help="the file to write")
     made.add_argument("--sweep", help="one sweep: its parent run's id, or its own (eight characters are enough)")
     made.add_argument("--models", choices=("none", "best", "all"), default="none", help="default: %(default)s")
-    made.add_argument("--storage", metavar="URL", help="the storage of searches; default: optuna.db beside the store")
+    add_storage(made)
     return made
 
 

@@ -29,6 +29,11 @@ def add_tracking_uri(parser: ArgumentParser) -> None:
     parser.add_argument("--tracking-uri", metavar="URI", help="the MLflow store; default: mlruns/ of this folder")
 
 
+def add_storage(parser: ArgumentParser) -> None:
+    """Add the address of the Optuna storage in which a command finds the studies of searches."""
+    parser.add_argument("--storage", metavar="URL", help="the storage of searches; default: optuna.db beside the store")
+
+
 @contextmanager
 def errors_as_messages() -> Iterator[None]:
     """End the program with one line, not a traceback, for an error that the user can fix, and for an interrupt."""

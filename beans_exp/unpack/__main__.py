@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from beans_exp.files import user_path
 from beans_exp.schema import TrackingConfig
-from beans_exp.startup.console import add_tracking_uri, command_parser, errors_as_messages
+from beans_exp.startup.console import add_storage, add_tracking_uri, command_parser, errors_as_messages
 from beans_exp.startup.imports import no_collections, quiet_libraries
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     made = command_parser("unpack", __doc__)
     made.add_argument("file", type=Path, metavar="runs.zip", help="the file to read")
     add_tracking_uri(made)
-    made.add_argument("--storage", metavar="URL", help="the storage of searches; default: optuna.db beside the store")
+    add_storage(made)
     return made
 
 
