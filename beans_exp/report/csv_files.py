@@ -12,6 +12,9 @@ from beans_exp.report.runs.convergence import Scale, area, convergence, reached
 from beans_exp.report.runs.groups import METRICS, FinishedRun, Group
 from beans_exp.report.statistics import wilson
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How texts begin that a spreadsheet runs."""
+
 
 def csv_files(groups: Sequence[Group], tables: Sequence[Table], scale: Scale) -> dict[str, str]:
     """Return the text of each file by its name."""
@@ -30,9 +33,10 @@ def _text(lines: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _plain(value: Any) -> Any:
+    """Return `value` as text; one that a spreadsheet would run as a formula begins with an apostrophe."""
     if isinstance(value, float | np.floating):
         return f"{value:.6g}" if math.isfinite(value) else ""
-    return value
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def _runs(groups: Sequence[Group], scale: Scale) -> Iterator[dict[str, Any]]:
