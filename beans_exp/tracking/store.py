@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import shlex
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from beans_exp.errors import ServerUnreachableError, StoreError
 from beans_exp.files import make_once
 from beans_exp.schema import TrackingConfig
 from beans_exp.tracking.addresses import experiment_path
+from beans_exp.tracking.moved_store import ARTIFACTS, follow_store
 from beans_exp.tracking.reachability import SQLITE, UNREACHABLE, is_server, reason_of, require_reachable
 from beans_exp.tracking.store_errors import explain, store_errors
 
@@ -78,7 +80,8 @@ def store_exists(uri: str) -> bool:
         return True
     try:
         _require_usable(file)
-    except OSError as error:
+        follow_store(file, _lock_file(file))
+    except (OSError, sqlite3.Error) as error:
         raise StoreError(f"the store {file} cannot be read ({error}). Free it, or set tracking.uri") from error
     return file.exists()
 
@@ -93,7 +96,7 @@ def connect(uri: str) -> "MlflowClient":
     if not store_exists(uri):
         rule = "Go to the folder where the runs were started, or name their store with --tracking-uri"
         raise StoreError(f"there is no store {uri.removeprefix(SQLITE)}. {rule}")
-    mlflow.set_tracking_uri(uri)
+    _select(uri)
     with store_errors(uri):
         client = mlflow.MlflowClient(uri)
         client.search_experiments(max_results=1)
@@ -120,17 +123,23 @@ def ui_hint(uri: str, experiment_id: str, sweep_id: str) -> str:
 def _open_sqlite(file: Path, experiment: str) -> str:
     if reserved := set(str(file)) & set("%?#"):
         raise StoreError(f"the store {file} has {' and '.join(sorted(reserved))} in its path, which MLflow cannot open")
-    lock = file.with_suffix(".lock")  # earlier versions, which may run at the same time, lock this file
-    artifacts = file.parent / "artifacts" / _folder_name(experiment)
+    lock = _lock_file(file)
+    artifacts = file.parent / ARTIFACTS / _folder_name(experiment)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         _require_usable(file)
         with store_errors(f"{SQLITE}{file}"):
             make_once(file, _create_sqlite, lock)
+        follow_store(file, lock)
         with FileLock(lock):
             return _experiment_id(f"{SQLITE}{file}", experiment, artifacts)
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         raise StoreError(f"the store {file} cannot be written ({error}). Free it, or set tracking.uri") from error
+
+
+def _lock_file(file: Path) -> Path:
+    """The file that earlier versions, which may run at the same time, lock, too."""
+    return file.with_suffix(".lock")
 
 
 def _require_usable(file: Path) -> None:
@@ -151,7 +160,7 @@ def _create_sqlite(file: Path) -> None:
     """Create a database that no other process opens: several that open a fresh one at once destroy it."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    SqlAlchemyStore(f"{SQLITE}{file}", (file.parent / "artifacts").as_uri()).engine.dispose()
+    SqlAlchemyStore(f"{SQLITE}{file}", (file.parent / ARTIFACTS).as_uri()).engine.dispose()
 
 
 def _folder_name(experiment: str) -> str:
@@ -178,6 +187,21 @@ def _experiment_id(uri: str, name: str, artifacts: Path | None) -> str:
 def _experiment(uri: str, name: str) -> "Experiment | None":
     import mlflow
 
-    mlflow.set_tracking_uri(uri)
+    _select(uri)
     with store_errors(uri):
-        return mlflow.MlflowClient(uri).get_experiment_by_name(name)
+        found = mlflow.MlflowClient(uri).get_experiment_by_name(name)
+    if found is not None:
+        from beans_exp.tracking.artifact_hosts import require_own_host
+
+        require_own_host(found.artifact_location, uri)
+    return found
+
+
+def _select(uri: str) -> None:
+    """Make `uri` MLflow's default store, whose artifacts are opened on its own host only."""
+    import mlflow
+
+    from beans_exp.tracking.artifact_hosts import guard_artifacts
+
+    guard_artifacts()
+    mlflow.set_tracking_uri(uri)
