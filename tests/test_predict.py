@@ -245,9 +245,9 @@ class _Code(mlflow.pyfunc.PythonModel):
 def test_a_model_with_code_is_not_promoted(store: Store, capsys: Output) -> None:
     mlflow.set_tracking_uri(store.uri)
     mlflow.set_experiment("predict")
-    signature = infer_signature(np.zeros((1, 3), np.float32))
+    example = np.zeros((1, 3), np.float32)
     logged = mlflow.pyfunc.log_model(
-        name="model", python_model=_Code(), metadata=OURS, signature=signature, pip_requirements=["keras"]
+        name="model", python_model=_Code(), metadata=OURS, input_example=example, pip_requirements=["keras"]
     )
     uri = f"models:/{logged.model_id}"
     message = error_of([uri, "--name", "code", "--tracking-uri", store.uri], capsys, promote)

@@ -12,7 +12,7 @@ from beans_exp.report.runs.convergence import Scale, area, convergence, reached
 from beans_exp.report.runs.groups import METRICS, FinishedRun, Group
 from beans_exp.report.statistics import wilson
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t")
 """How texts begin that a spreadsheet runs."""
 
 
@@ -36,7 +36,10 @@ def _plain(value: Any) -> Any:
     """Return `value` as text; one that a spreadsheet would run as a formula begins with an apostrophe."""
     if isinstance(value, float | np.floating):
         return f"{value:.6g}" if math.isfinite(value) else ""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", " ")  # it would end the line
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _runs(groups: Sequence[Group], scale: Scale) -> Iterator[dict[str, Any]]:
