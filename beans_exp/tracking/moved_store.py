@@ -1,6 +1,6 @@
 """An SQLite store that was moved or copied: the absolute artifact addresses in it are made to follow it.
 
-MLflow records absolute addresses. Its first experiment, created with the store, records where the store was.
+MLflow records absolute addresses. Those of the experiments tell where the store was.
 """
 
 import logging
@@ -23,7 +23,7 @@ ADDRESSES = (
     ("model_versions", "source"),
 )
 """The columns that hold artifact addresses."""
-FIRST = "SELECT artifact_location FROM experiments WHERE experiment_id = 0"
+LOCATIONS = "SELECT artifact_location FROM experiments"
 
 
 def follow_store(file: Path, lock: Path) -> None:
@@ -31,42 +31,50 @@ def follow_store(file: Path, lock: Path) -> None:
 
     Raises sqlite3.Error for a database that is locked or damaged.
     """
-    if _old_folder(file) is None:
+    if not _old_folders(file):
         return
     with FileLock(lock):
-        old = _old_folder(file)  # unless another process has just done it
-        if old is None:
-            return
-        with closing(sqlite3.connect(file)) as database, database:
-            count = sum(_rewrite(database, *column, old, file.parent / ARTIFACTS) for column in ADDRESSES)
-        log.warning("the store was moved from %s to %s: %d addresses follow it", old.parent, file.parent, count)
+        for old in _old_folders(file):  # none if another process has just done it
+            with closing(sqlite3.connect(file)) as database, database:
+                count = sum(_rewrite(database, *column, old, file.parent / ARTIFACTS) for column in ADDRESSES)
+            log.warning("the store was moved from %s to %s: %d addresses follow it", old.parent, file.parent, count)
 
 
-def _old_folder(file: Path) -> Path | None:
-    """The recorded folder of the artifacts of a store that was moved; None for one that was not."""
-    recorded = _recorded_folder(file)
+def _old_folders(file: Path) -> list[Path]:
+    """The recorded folders of artifacts that were beside the store when it was elsewhere."""
+    found = {_folder(location) for location in _locations(file)} - {None, file.parent / ARTIFACTS}
+    return [folder for folder in found if folder is not None and _was_beside(folder, file)]
+
+
+def _was_beside(folder: Path, file: Path) -> bool:
+    """Whether `folder` belonged to the store `file`, or to the one that it is a copy of.
+
+    Artifacts that are elsewhere on purpose have no database beside them.
+    """
     here = file.parent / ARTIFACTS
-    if recorded is None or recorded == here or recorded.name != ARTIFACTS:
-        return None
-    if recorded.exists() and (not here.is_dir() or recorded.samefile(here)):
-        return None  # artifacts that are elsewhere on purpose, or another path of this folder
-    is_ours = here.is_dir() or recorded.parent.name == file.parent.name
-    return recorded if is_ours else None
+    if folder.exists():
+        return here.is_dir() and (folder.parent / file.name).is_file() and not folder.samefile(here)
+    return here.is_dir() or folder.parent.name == file.parent.name
 
 
-def _recorded_folder(file: Path) -> Path | None:
-    """The folder above that of the first experiment."""
+def _locations(file: Path) -> list[str]:
+    """The artifact addresses of all experiments."""
     if not file.is_file():
-        return None
+        return []
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as database:
         try:
-            row = database.execute(FIRST).fetchone()
+            return [str(location) for (location,) in database.execute(LOCATIONS)]
         except sqlite3.OperationalError:  # no tables of MLflow: it will say so
-            return None
-    parts = urlsplit(str(row[0])) if row else None
-    if parts is None or parts.scheme not in ("", "file"):
+            return []
+
+
+def _folder(location: str) -> Path | None:
+    """The folder of artifacts in which an experiment's is; None if its artifacts are arranged otherwise."""
+    parts = urlsplit(location)
+    if parts.scheme not in ("", "file"):
         return None
-    return Path(unquote(parts.path) if parts.scheme else str(row[0])).parent
+    folder = Path(unquote(parts.path) if parts.scheme else location).parent
+    return folder if folder.name == ARTIFACTS else None
 
 
 def _rewrite(database: sqlite3.Connection, table: str, column: str, old: Path, new: Path) -> int:

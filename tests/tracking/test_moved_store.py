@@ -11,19 +11,30 @@ from beans_exp.schema import TrackingConfig
 from beans_exp.tracking.reader import open_reader
 from beans_exp.tracking.store import open_store, store_uri
 
+pytestmark = pytest.mark.xdist_group("moved")
+
 
 def _uri(folder: Path) -> str:
     return store_uri(TrackingConfig(uri=f"sqlite:///{folder}/mlruns/mlflow.db"))
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A project with a run that has an artifact."""
-    folder = tmp_path / "a project"
-    client = mlflow.MlflowClient(_uri(folder))
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with a run that has an artifact, made once: MLflow takes seconds to create a store."""
+    folder = tmp_path_factory.mktemp("made") / "a project"
     experiment_id = open_store(_uri(folder), "beans_exp")
+    client = mlflow.MlflowClient(_uri(folder))
     run = client.create_run(experiment_id)
     client.log_text(run.info.run_id, "text", "note.txt")
+    return folder
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path) -> Path:
+    """A copy of the project whose first command has been run."""
+    folder = tmp_path / "a project"
+    shutil.copytree(made, folder)
+    assert _note(folder) == "text"
     return folder
 
 
@@ -50,9 +61,9 @@ def test_a_moved_store_finds_its_artifacts_and_writes_beside_itself(
     assert run.info.artifact_uri.startswith(f"{moved.as_uri()}/mlruns/artifacts/beans_exp/")
 
 
-def test_a_moved_store_without_artifacts_follows_too(tmp_path: Path) -> None:
-    open_store(_uri(tmp_path / "a"), "beans_exp")
-    (tmp_path / "a").rename(tmp_path / "b")
+def test_a_moved_store_without_artifacts_follows_too(project: Path, tmp_path: Path) -> None:
+    shutil.rmtree(project / "mlruns" / "artifacts")
+    project.rename(tmp_path / "b")
     open_store(_uri(tmp_path / "b"), "beans_exp")
     found = mlflow.MlflowClient(_uri(tmp_path / "b")).get_experiment_by_name("beans_exp")
     assert found is not None and found.artifact_location == f"{(tmp_path / 'b').as_uri()}/mlruns/artifacts/beans_exp"
