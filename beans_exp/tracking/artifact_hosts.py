@@ -4,6 +4,7 @@ Artifact addresses come from the store. On a shared server others write there, t
 user's password for the server to any host that an address names.
 """
 
+import os
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -17,11 +18,24 @@ from beans_exp.tracking.reachability import is_server
 
 SCHEMES = ("http", "https", "mlflow-artifacts", "ftp", "sftp", "hdfs", "viewfs")
 """Addresses that name a host."""
+TRACKING_URI = "MLFLOW_TRACKING_URI"
 PORTS = {"http": 80, "https": 443}
 
 
+def select_store(uri: str) -> None:
+    """Make `uri` MLflow's default store, whose artifacts are opened on its own host only.
+
+    MLflow also writes it to the environment, where it would look like the user's choice of a store.
+    """
+    before = os.environ.get(TRACKING_URI)
+    _guard_artifacts()
+    mlflow.set_tracking_uri(uri)
+    os.environ.pop(TRACKING_URI, None)
+    os.environ.update({TRACKING_URI: before} if before is not None else {})
+
+
 @cache
-def guard_artifacts() -> None:
+def _guard_artifacts() -> None:
     """Make MLflow refuse, in this process, artifacts on other hosts than the store's."""
     for scheme in SCHEMES:
         registry.register(scheme, _guarded(registry.get_registered_artifact_repositories()[scheme]))

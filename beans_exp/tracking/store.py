@@ -6,14 +6,16 @@ import os
 import re
 import shlex
 import sqlite3
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from beans_exp.errors import ServerUnreachableError, StoreError
+from beans_exp.errors import ServerUnreachableError, StoreError, is_text
 from beans_exp.files import make_once
 from beans_exp.schema import TrackingConfig
+from beans_exp.schema.groups import check_store
 from beans_exp.tracking.addresses import experiment_path
 from beans_exp.tracking.moved_store import ARTIFACTS, follow_store
 from beans_exp.tracking.reachability import SQLITE, UNREACHABLE, is_server, reason_of, require_reachable
@@ -26,14 +28,33 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MLRUNS = Path("mlruns")
+VARIABLE = "MLFLOW_TRACKING_URI"
+"""MLflow's own variable for the address of the store."""
 
 
 def store_uri(tracking: TrackingConfig) -> str:
-    """Return the store's address, absolute: `tracking.uri`, else SQLite in `mlruns/` under the working directory."""
-    if tracking.uri is None:
-        return f"{SQLITE}{MLRUNS.resolve() / 'mlflow.db'}"
-    file = sqlite_file(tracking.uri)
-    return tracking.uri if file is None else f"{SQLITE}{file.resolve()}"
+    """Return the store's address, absolute.
+
+    It is `tracking.uri`, else the one in `VARIABLE`, else SQLite in `mlruns/` under the working directory. Raises
+    ConfigError for an address in the variable that is no store, or has a password.
+    """
+    uri = tracking.uri or _uri_of_environment() or f"{SQLITE}{MLRUNS / 'mlflow.db'}"
+    file = sqlite_file(uri)
+    return uri if file is None else f"{SQLITE}{file.resolve()}"
+
+
+def _uri_of_environment() -> str | None:
+    """The store that the user's environment names; it is logged once."""
+    uri = os.environ.get(VARIABLE)
+    if uri:
+        check_store(VARIABLE, uri)
+        _log_once(uri)
+    return uri
+
+
+@cache
+def _log_once(uri: str) -> None:
+    log.warning("the store is %s, from %s", uri, VARIABLE)
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -96,7 +117,9 @@ def connect(uri: str) -> "MlflowClient":
     if not store_exists(uri):
         rule = "Go to the folder where the runs were started, or name their store with --tracking-uri"
         raise StoreError(f"there is no store {uri.removeprefix(SQLITE)}. {rule}")
-    _select(uri)
+    from beans_exp.tracking.artifact_hosts import select_store
+
+    select_store(uri)
     with store_errors(uri):
         client = mlflow.MlflowClient(uri)
         client.search_experiments(max_results=1)
@@ -144,6 +167,8 @@ def _lock_file(file: Path) -> Path:
 
 def _require_usable(file: Path) -> None:
     """Raise for a file that MLflow would retry for minutes or migrate, before it opens it."""
+    if not is_text(str(file)):
+        raise StoreError(f"{file}: must be a path in UTF-8. Go to another folder, or set tracking.uri")
     for path in (file.parent, file):
         if path.exists() and not os.access(path, os.R_OK | os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
@@ -187,21 +212,11 @@ def _experiment_id(uri: str, name: str, artifacts: Path | None) -> str:
 def _experiment(uri: str, name: str) -> "Experiment | None":
     import mlflow
 
-    _select(uri)
+    from beans_exp.tracking.artifact_hosts import require_own_host, select_store
+
+    select_store(uri)
     with store_errors(uri):
         found = mlflow.MlflowClient(uri).get_experiment_by_name(name)
     if found is not None:
-        from beans_exp.tracking.artifact_hosts import require_own_host
-
         require_own_host(found.artifact_location, uri)
     return found
-
-
-def _select(uri: str) -> None:
-    """Make `uri` MLflow's default store, whose artifacts are opened on its own host only."""
-    import mlflow
-
-    from beans_exp.tracking.artifact_hosts import guard_artifacts
-
-    guard_artifacts()
-    mlflow.set_tracking_uri(uri)
