@@ -9,6 +9,7 @@ user and no path. On the other machine: python -m beans_exp.unpack runs.zip
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ def _print(contents: "Contents", file: Path) -> None:
         print(f"note: {note}")
     if more := contents.notes[SHOWN_NOTES:]:
         print(f"note: and {len(more)} more")
-    print(f"on the other machine: python -m beans_exp.unpack {file.name}")
+    print(f"on the other machine: python -m beans_exp.unpack {shlex.quote(file.name)}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ is refused as a whole.
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +56,8 @@ def _unpack(wanted: argparse.Namespace) -> None:
     content = read_content(user_path(wanted.file))
     changes = unpack(content, store_uri(tracking), storage)
     print(f"{wanted.file}: {_text(changes)}")
-    print(f"compare them: python -m beans_exp.report {content.experiment}")
+    where = ["--tracking-uri", wanted.tracking_uri] if wanted.tracking_uri else []
+    print(f"compare them: {shlex.join(['python', '-m', 'beans_exp.report', content.experiment, *where])}")
 
 
 def _text(changes: "Changes") -> str:
