@@ -8,9 +8,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from beans_exp.report import build
 from beans_exp.report.csv_files import csv_files
+from beans_exp.report.figures.svg import page_style, picture
 from beans_exp.report.findings import Findings, ReportOptions
 from beans_exp.report.page import Report, Section, render_markdown, render_page
 from beans_exp.report.runs.collect import Collected
@@ -158,3 +160,11 @@ def test_no_cell_of_a_table_is_a_formula(start: str, collected: Collected) -> No
     text = csv_files([group], [], Scale(0.8, 10))["configurations.csv"]
     (row,) = csv.DictReader(io.StringIO(text, newline=""))
     assert row["configuration"] == f"'{start}cmd|' /C calc'!A0"
+
+
+def test_names_in_figures_are_no_formulas() -> None:
+    with page_style():
+        figure = Figure()
+        figure.suptitle(r"$\foo$ <b>")
+    drawn = picture("key", "title", "caption", figure, "text")
+    assert r"$\foo$" in drawn.svg and "<b>" not in drawn.svg
