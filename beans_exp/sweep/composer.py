@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from beans_exp.hpo import space
 from beans_exp.schema import CONF, Config, ConfirmConfig, to_config
 from beans_exp.schema.rules import shown
-from beans_exp.sweep.one_sweep import require_one_sweep
+from beans_exp.sweep.one_sweep import compose_point
 from beans_exp.sweep.point import Point, Points
 
 SWEEP_ONLY = ("hydra.", "hydra/", "confirm.", "tracking.save_model=best", "plan=")
@@ -37,7 +37,7 @@ class Composer:
 
     def shared_config(self, *more: str) -> Config:
         """Return the configuration that all trials share, with the overrides in `more`; searched keys have defaults."""
-        return to_config(self.loader.load_sweep_config(self.config, [*self.fixed, *more]))
+        return to_config(compose_point(self.loader, self.config, [*self.fixed, *more]))
 
     @property
     def program(self) -> list[str]:
@@ -63,7 +63,5 @@ class Composer:
         return [*fixed, *space.to_overrides(params), *neutral]
 
     def _compose(self, overrides: list[str]) -> Point:
-        composed = self.loader.load_sweep_config(self.config, overrides)
-        require_one_sweep(self.config, composed, overrides)
-        config = to_config(composed)
+        config = to_config(compose_point(self.loader, self.config, overrides))
         return self.points.resolve(overrides, replace(config, confirm=ConfirmConfig()))

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from beans_exp.errors import ConfigError
 from beans_exp.schema import Config, to_config
 from beans_exp.startup.console import errors_as_messages, fail_when_done
-from beans_exp.sweep.one_sweep import require_one_sweep
+from beans_exp.sweep.one_sweep import compose_point
 from beans_exp.sweep.plan import GridPoint, Plan, plan_grid
 
 PLAIN_KEYS = {item.name for item in fields(Config) if not is_dataclass(item.type)}
@@ -74,8 +74,7 @@ def compose_grid(loader: ConfigLoader, config: DictConfig, grid: Sequence[list[s
                 OmegaConf.update(composed, key, value, merge=True)
             typed = to_config(composed)
         except (KeyError, OmegaConfBaseException, ConfigError):
-            composed = loader.load_sweep_config(config, overrides)
-            require_one_sweep(config, composed, overrides)
+            composed = compose_point(loader, config, overrides)
             typed = to_config(composed)
             with open_dict(composed):
                 del composed["hydra"]  # the larger part

@@ -1,7 +1,10 @@
 """Points of one sweep share its sweeper and launcher: an option that brings its own cannot be one of several."""
 
+import re
 from collections.abc import Mapping, Sequence
 
+from hydra.core.config_loader import ConfigLoader
+from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
 from beans_exp.errors import ConfigError
@@ -9,23 +12,30 @@ from beans_exp.errors import ConfigError
 SHARED = ("hydra.sweeper", "hydra.launcher", "hydra.mode")
 SEVERAL = frozenset(",(")
 """Characters of an override with several values."""
+REFUSED = re.compile(r"'(hydra\.\w+)' must be configured before the sweep starts")
+"""How Hydra 1.4 begins to refuse such a point; Hydra 1.3 drops without a message what it asks for."""
 
 
-def require_one_sweep(config: DictConfig, composed: DictConfig, overrides: Sequence[str]) -> None:
-    """Raise ConfigError if the point `composed` from `overrides` asks for another sweep than `config`, the command's.
-
-    Hydra would drop what it asks for without a message.
-    """
+def compose_point(loader: ConfigLoader, config: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """Return the composed point of the sweep `config`; raises ConfigError if it asks for a sweep of its own."""
+    try:
+        composed = loader.load_sweep_config(config, list(overrides))
+    except ConfigCompositionException as error:
+        if found := REFUSED.match(str(error)):
+            raise _another_sweep(config, overrides, found[1]) from error
+        raise
     for key in SHARED:
         wanted = OmegaConf.select(composed, key)
-        if wanted is None or _plain(wanted) == _plain(OmegaConf.select(config, key)):
-            continue
-        given = dict(word.partition("=")[::2] for word in config.hydra.overrides.task)
-        varied = [word for word in overrides if _varies(word.partition("=")[0], given)]
-        named = " ".join(varied or overrides)
-        raise ConfigError(
-            f"{named}: must be the only option of its group: it sets {key}. Start one experiment a command"
-        )
+        if wanted is not None and _plain(wanted) != _plain(OmegaConf.select(config, key)):
+            raise _another_sweep(config, overrides, key)
+    return composed
+
+
+def _another_sweep(config: DictConfig, overrides: Sequence[str], key: str) -> ConfigError:
+    given = dict(word.partition("=")[::2] for word in config.hydra.overrides.task)
+    varied = [word for word in overrides if _varies(word.partition("=")[0], given)]
+    rule = f"the only option of its group, because it sets {key}. Start one experiment a command"
+    return ConfigError(f"{' '.join(varied or overrides)}: must be {rule}")
 
 
 def _varies(key: str, given: Mapping[str, str]) -> bool:

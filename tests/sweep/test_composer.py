@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hydra import initialize_config_dir
+from hydra.conf import ConfigSourceInfo
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
@@ -133,7 +134,7 @@ def test_the_printed_command_composes_from_the_same_files(loader: ConfigLoader, 
     composer = make_composer(loader, words)
     sources = composer.config.hydra.runtime.config_sources
     with open_dict(composer.config):
-        own = {"path": "/own options", "schema": "file", "provider": "command-line"}
+        own = ConfigSourceInfo(path="/own options", schema="file", provider="command-line")
         composer.config.hydra.runtime.config_sources = [*sources, own]
     program = ["python", "-m", "beans_exp", "--config-dir", "/own options", searchpath]
     assert composer.program == program
