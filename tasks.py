@@ -23,7 +23,7 @@ HYDRA14 = ROOT / ".venv-hydra14"
 COMING = ("hydra-core>=1.4.0rc1,<1.5", "omegaconf>=2.4.0rc1,<2.5")
 """The versions to come; pip warns that the project's own bounds exclude them."""
 ACCEPTED = (
-    "register_new_resolver",  # in the launchers' plugins: hydra-ecosystem/omegaconf#426
+    "register_new_resolver",  # here and in the launchers' plugins: hydra-ecosystem/omegaconf#426
     "The version_base parameter is deprecated",  # Hydra 1.3 asks for it: hydra-ecosystem/hydra#3237
     "hydra.utils.instantiate",  # by Hydra, for the classes in `conf/`: hydra.cc/docs/advanced/execution_whitelist
 )

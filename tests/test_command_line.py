@@ -49,7 +49,7 @@ WRONG = [
     (["reg=l3"], "Could not find 'reg/l3'"),
     (["typo=1"], "typo is not a key"),
     (["kernel=[k3,k5]"], "kernel=[k3,k5]: must be one option of kernel"),
-    (["reg.l3=1"], "reg.l3 is not a key of the configuration; did you mean l2?"),
+    (["reg.l3=1"], "reg.l3 is not a key of the configuration; known: name, l1"),
     (["reg.dropout=1.5"], "reg.dropout=1.5: must be"),
     (["finetune=top2"], "finetune.blocks=2 has no effect"),
     (["objective.name=val/acc"], "did you mean val/accuracy?"),

@@ -81,9 +81,15 @@ def to_config(composed: DictConfig) -> Config:
         raise ConfigError(str(error).splitlines()[0]) from error
 
 
+def given_overrides(composed: DictConfig, kind: str = "task") -> list[str]:
+    """Return the overrides of a command, or with `kind` those of Hydra's own keys, with interpolations as written."""
+    node = OmegaConf.select(composed, f"hydra.overrides.{kind}")
+    return [] if node is None else cast(list[str], OmegaConf.to_container(node, resolve=False))
+
+
 def _require_groups(composed: DictConfig) -> None:
     """Raise ConfigError where `~group`, or a list of options, removed a group: its defaults would silently apply."""
-    for word in OmegaConf.select(composed, "hydra.overrides.task", default=[]):
+    for word in given_overrides(composed):
         group, _, options = word.partition("=")
         if options.startswith("[") and (CONF / group.lstrip("+")).is_dir():
             plain = re.sub("[][' ]", "", options)

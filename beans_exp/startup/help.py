@@ -12,8 +12,7 @@ FIRST = ("model", "reg", "kernel", "finetune", "data", "trainer", "tracking", "s
 
 def register() -> None:
     """Register the list of options with OmegaConf as `${beans_exp.options:<config sources>}`."""
-    register_resolver = getattr(OmegaConf, "register_resolver", OmegaConf.register_new_resolver)  # since OmegaConf 2.4
-    register_resolver("beans_exp.options", describe_options, replace=True)
+    OmegaConf.register_new_resolver("beans_exp.options", describe_options, replace=True)
 
 
 def describe_options(sources: Iterable[dict[str, Any]]) -> str:

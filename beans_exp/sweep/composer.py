@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from beans_exp.hpo import space
 from beans_exp.schema import CONF, Config, ConfirmConfig, to_config
+from beans_exp.schema.composed import given_overrides
 from beans_exp.schema.rules import shown
 from beans_exp.sweep.one_sweep import compose_point
 from beans_exp.sweep.point import Point, Points
@@ -49,7 +50,7 @@ class Composer:
         if (name := self.config.hydra.job.config_name) not in (None, "config"):
             words += ["--config-name", name]
         words += ["--config-dir", places["command-line"]] if "command-line" in places else []
-        return [*words, *(word for word in self.config.hydra.overrides.hydra if "hydra.searchpath=" in word)]
+        return [*words, *(word for word in given_overrides(self.config, "hydra") if "hydra.searchpath=" in word)]
 
     def single_run(self, params: Mapping[str, Any]) -> list[str]:
         """Return the overrides of a single run that equals the trial with `params`, and is tested."""

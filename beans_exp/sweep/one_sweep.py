@@ -8,11 +8,12 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 
 from beans_exp.errors import ConfigError
+from beans_exp.schema.composed import given_overrides
 
 SHARED = ("hydra.sweeper", "hydra.launcher", "hydra.mode")
 SEVERAL = frozenset(",(")
 """Characters of an override with several values."""
-REFUSED = re.compile(r"'(hydra\.\w+)' must be configured before the sweep starts")
+REFUSED = re.compile(r"'(hydra[./]\w+)' must be (?:configured|selected) before the sweep starts")
 """How Hydra 1.4 begins to refuse such a point; Hydra 1.3 drops without a message what it asks for."""
 
 
@@ -32,7 +33,7 @@ def compose_point(loader: ConfigLoader, config: DictConfig, overrides: Sequence[
 
 
 def _another_sweep(config: DictConfig, overrides: Sequence[str], key: str) -> ConfigError:
-    given = dict(word.partition("=")[::2] for word in config.hydra.overrides.task)
+    given = dict(word.partition("=")[::2] for word in given_overrides(config))
     varied = [word for word in overrides if _varies(word.partition("=")[0], given)]
     rule = f"the only option of its group, because it sets {key}. Start one experiment a command"
     return ConfigError(f"{' '.join(varied or overrides)}: must be {rule}")
