@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 from beans_exp import schema
 from beans_exp.schema.composed import user_overrides
 from beans_exp.startup import help as option_help
-from beans_exp.startup.console import errors_as_messages
+from beans_exp.startup.command_line import checked_words
+from beans_exp.startup.console import errors_as_messages, exit_status
 from beans_exp.startup.hydra_checks import job_config, single_config
 from beans_exp.startup.imports import preloads, quiet_libraries
 
@@ -54,8 +55,8 @@ def main() -> None:
     """Compose and run the configuration of the command line."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _exit_on_signal)
-    with errors_as_messages():
-        sys.argv[1:] = schema.checked_options(sys.argv[1:])
+    with errors_as_messages(), exit_status():
+        sys.argv[1:] = checked_words(sys.argv[1:])
         _run_composed()
 
 

@@ -1,8 +1,27 @@
 """Errors the user can fix; printed as one line, without a traceback."""
 
 
+def printable(text: str) -> str:
+    """Return `text` with the bytes escaped that are not UTF-8, which Python keeps in the names of files."""
+    try:
+        return text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    except UnicodeEncodeError:  # half a character, from elsewhere
+        return text.encode(errors="backslashreplace").decode()
+
+
+def is_text(text: str) -> bool:
+    """Whether `text` can be written as UTF-8."""
+    return printable(text) == text
+
+
 class BeansExpError(Exception):
-    """An error whose message names the key or file, the rule and the way out."""
+    """An error whose message names the key or file, the rule and the way out.
+
+    Bytes of a file's name that are not UTF-8 are escaped: the message is also logged, and written to the store.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(str(message)))
 
 
 class ConfigError(BeansExpError):
@@ -35,4 +54,4 @@ class TooSlowError(PrunedError):
 
 def first_line(error: BaseException, length: int = 200) -> str:
     """Return the first line of an error's message, cut to `length` characters; its type if it has no message."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:length]
+    return (printable(str(error)).strip() or type(error).__name__).splitlines()[0][:length]

@@ -153,7 +153,7 @@ def _make_folder(folder: Path | None) -> None:
 def _bar(json_lines: bool) -> Progress:
     """A progress bar on standard error that disappears at the end; hidden where it would mix with the output."""
     hidden = not sys.stderr.isatty() or (json_lines and sys.stdout.isatty())
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=open_console(stderr=True), transient=True, disable=hidden, redirect_stdout=False)
 
 

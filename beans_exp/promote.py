@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from beans_exp.schema import TrackingConfig
 from beans_exp.startup.console import add_tracking_uri, command_parser, errors_as_messages
-from beans_exp.startup.imports import quiet_libraries
+from beans_exp.startup.imports import no_collections, quiet_libraries, silent_stderr
 from beans_exp.tracking.store import connect, store_uri
 
 SERVE = "MLFLOW_TRACKING_URI={store} mlflow models serve --model-uri {model} --env-manager local --port {port}"
@@ -44,14 +44,18 @@ def main(words: Sequence[str] | None = None) -> int:
 def promote(run: str, name: str, alias: str, tracking_uri: str | None) -> str:
     """Register the model of `run` as `name`, move `alias` to it, and return instructions for using it.
 
-    Raises BeansExpError for a missing run, model or store, and for names that MLflow does not accept.
+    Raises BeansExpError for a missing run, model or store, for a model that holds or names code, and for names that
+    MLflow does not accept.
     """
-    from beans_exp.tracking.registry import fetched, find_model, register
+    with no_collections():
+        from beans_exp.tracking.registry import fetched, find_model, load, register
 
     store = store_uri(TrackingConfig(uri=tracking_uri))
     client = connect(store)
     model = find_model(client, run)
     with fetched(model) as found:
+        with silent_stderr():  # TensorFlow is imported here, once the model is found
+            load(found)  # what cannot be loaded safely here must not be served elsewhere
         version = register(client, model, name, alias)
         return _instructions(f"models:/{name}@{alias}", version, store, tracking_uri, found.image_size)
 

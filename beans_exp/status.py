@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from beans_exp.errors import StoreError, first_line
 from beans_exp.schema import TrackingConfig
-from beans_exp.startup.console import add_experiment, errors_as_messages
+from beans_exp.startup.console import add_experiment, add_storage, errors_as_messages
 from beans_exp.startup.imports import no_collections, quiet_libraries
 from beans_exp.terminal import duration, open_console
 
@@ -41,7 +42,7 @@ class Status:
     jobs: list["JobStatus"]
     trials: Trials | None = None
     problem: str | None = None
-    """Why the study cannot be read, if it cannot."""
+    """Why the trials are not shown, if they are not."""
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_experiment(parser)
     parser.add_argument("--sweep", help="id of the sweep or its parent run, or its first 8 characters (the last sweep)")
+    add_storage(parser)
     parser.add_argument("--watch", type=float, metavar="SECONDS", help="refresh at this interval until the sweep ends")
     parser.add_argument("--json", action="store_true", help="print JSON, one line per refresh")
     return parser
@@ -65,13 +67,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _show(words: argparse.Namespace) -> None:
     with no_collections():
+        from beans_exp.hpo.packed_study import named_storage
+        from beans_exp.sweep.sweep_jobs import default_storage
         from beans_exp.tracking.reader import open_reader
         from beans_exp.tracking.store import store_uri
 
-    reader = open_reader(store_uri(TrackingConfig(uri=words.tracking_uri)), words.experiment)
+    tracking = TrackingConfig(uri=words.tracking_uri)
+    storage = named_storage(words.storage or default_storage(tracking))
+    reader = open_reader(store_uri(tracking), words.experiment)
     console = open_console()
     while True:
-        status = read_status(reader, reader.sweep(words.sweep) if words.sweep else reader.last_sweep())
+        status = read_status(reader, reader.sweep(words.sweep) if words.sweep else reader.last_sweep(), storage)
         if words.json:
             print(json.dumps(asdict(status)), flush=True)
         else:
@@ -81,8 +87,11 @@ def _show(words: argparse.Namespace) -> None:
         time.sleep(words.watch)
 
 
-def read_status(reader: "Reader", sweep: "Sweep") -> Status:
-    """Return the current progress of `sweep`."""
+def read_status(reader: "Reader", sweep: "Sweep", storage: str) -> Status:
+    """Return the current progress of `sweep`; the study of a search is looked for in `storage` only.
+
+    Its tag also names an address, which anyone who may write to the store could have set: it is never opened.
+    """
     with no_collections():
         from beans_exp.tracking.job_status import job_statuses
 
@@ -93,22 +102,21 @@ def read_status(reader: "Reader", sweep: "Sweep") -> Status:
     trials, problem = None, None
     if sweep.study:
         try:
-            trials = _trials(**sweep.study)
+            trials = _trials(storage, **sweep.study)
         except Exception as error:  # any storage driver's error: the jobs are still worth showing
-            reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
-            problem = f"cannot read the study from this machine ({reason})"
+            problem = f"no trials are shown: {first_line(error)}"
     return Status(sweep.id, sweep.name, sweep.state, {key: n for key, n in counts.items() if n}, jobs, trials, problem)
 
 
 def _trials(storage: str, name: str, wanted: int) -> Trials:
-    with no_collections():
-        import optuna
+    """The trials of the study `name` in `storage`; raises StoreError if it is not there."""
+    from beans_exp.hpo.packed_study import find_study
 
-        from beans_exp.hpo.storage import open_storage
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = find_study(storage, name)
+    if study is None:
+        raise StoreError(f"{storage} has no study {name}. Name its storage with --storage")
     numbers: dict[str, list[int]] = {}
-    for trial in optuna.load_study(study_name=name, storage=open_storage(storage)).get_trials(deepcopy=False):
+    for trial in study.get_trials(deepcopy=False):
         state = "retried" if "beans.retried" in trial.user_attrs else trial.state.name.lower()
         numbers.setdefault(state, []).append(trial.number)
     return Trials(name, wanted, numbers)

@@ -51,7 +51,14 @@ schema.register()
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test has its own working folder and caches, and none of the caller's variables."""
-    for name in ("TFDS_DATA_DIR", "BEANS_EXP_INCEPTION_WEIGHTS", "KERAS_HOME", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
+    for name in (
+        "TFDS_DATA_DIR",
+        "BEANS_EXP_INCEPTION_WEIGHTS",
+        "KERAS_HOME",
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_RUN_ID",
+        "MLFLOW_EXPERIMENT_NAME",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -119,7 +119,7 @@ def test_a_deleted_run_is_named_with_the_way_to_restore_it(store: Store, capsys:
     run_id = store.run_with({"beans.status": "finished"})
     store.client.delete_run(run_id)
     message = error_of([run_id, str(store.images), "--tracking-uri", store.uri], capsys)
-    assert f"mlflow runs restore --run-id {run_id}" in message
+    assert f"MLFLOW_TRACKING_URI={store.uri} mlflow runs restore --run-id {run_id}" in message
 
 
 def test_an_ambiguous_run_id_iserror_of(store: Store, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,3 +233,33 @@ def test_a_picture_shows_where_the_model_looked(store: Store, tmp_path: Path, ca
     for file in files:
         with Image.open(file) as picture:
             assert (picture.size, picture.mode) == ((SIZE, SIZE), "RGB")
+
+
+class _Code(mlflow.pyfunc.PythonModel):
+    """A model that runs its own code where it is served."""
+
+    def predict(self, context: object, model_input: object) -> object:
+        return model_input
+
+
+def test_a_model_with_code_is_not_promoted(store: Store, capsys: Output) -> None:
+    mlflow.set_tracking_uri(store.uri)
+    mlflow.set_experiment("predict")
+    example = np.zeros((1, 3), np.float32)
+    logged = mlflow.pyfunc.log_model(
+        name="model", python_model=_Code(), metadata=OURS, input_example=example, pip_requirements=["keras"]
+    )
+    uri = f"models:/{logged.model_id}"
+    message = error_of([uri, "--name", "code", "--tracking-uri", store.uri], capsys, promote)
+    assert "is not in Keras' own format" in message
+    assert not store.client.search_registered_models("name = 'code'")
+
+
+def test_a_model_of_ours_whose_loader_was_exchanged_is_not_promoted(
+    store: Store, other_model: Callable[..., str], capsys: Output
+) -> None:
+    uri = other_model(_model(), OURS)
+    file = next(store.folder.rglob(f"{uri.removeprefix('models:/')}/artifacts/MLmodel"))
+    file.write_text(file.read_text().replace("loader_module: mlflow.keras", "loader_module: mlflow.pyfunc.model"))
+    message = error_of([uri, "--name", "code", "--tracking-uri", store.uri], capsys, promote)
+    assert "brings code that would run where it is served" in message

@@ -54,6 +54,7 @@ BY_ANOTHER_TEST = {
     "python -m beans_exp.sync": "test_outbox",
     "python -m beans_exp.status": "test_status",
     "python -m beans_exp.status --tracking-uri https://HOST --watch 30": "test_status",
+    'eval "$(beans-exp -sc install=bash)"': "tests/startup/test_completion.py",
     "source .venv/bin/activate": "the shell's own",
     "python3 tasks.py demo": "test_the_demo below",
     "python3 tasks.py check": "what runs this test",

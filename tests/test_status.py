@@ -1,6 +1,7 @@
 """`python -m beans_exp.status`: jobs and trials by state, read from the store and the study only."""
 
 import json
+import socket
 from pathlib import Path
 
 import optuna
@@ -56,24 +57,52 @@ def test_jobs_are_shown_by_their_state(parent: ParentRun, capsys: pytest.Capture
     assert "2 remaining" in shown and "2/6" in shown and "6 min 00 s" in shown and "val/accuracy 0.2000" in shown
 
 
-def test_trials_are_shown_from_the_study(parent: ParentRun, capsys: pytest.CaptureFixture[str]) -> None:
-    url = f"sqlite:///{Path('optuna.db').resolve()}"
+@pytest.mark.parametrize("file", ["mlruns/optuna.db", "elsewhere.db"])
+def test_trials_are_shown_from_the_study(file: str, parent: ParentRun, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"sqlite:///{Path(file).resolve()}"
     study = optuna.create_study(storage=url, study_name="search")
     study.tell(study.ask(), 0.5)
     study.tell(study.ask(), state=optuna.trial.TrialState.PRUNED)
     study.ask()
     parent.set_tag(tags.STUDY, json.dumps({"storage": url, "name": "search", "wanted": 12}))
-    main([])
+    main([] if file.startswith("mlruns") else ["--storage", url])
     shown = capsys.readouterr().out
     assert "study search, 12 trials planned: 1 complete, 1 pruned, 1 running" in shown and "pruned: 1" in shown
 
 
 def test_an_unreadable_study_still_shows_the_jobs(parent: ParentRun, capsys: pytest.CaptureFixture[str]) -> None:
-    known = {"storage": f"sqlite:///{Path('elsewhere.db').resolve()}", "name": "search", "wanted": 12}
-    parent.set_tag(tags.STUDY, json.dumps(known))
+    parent.set_tag(tags.STUDY, json.dumps({"storage": "", "name": "search", "wanted": 12}))
     main([])
     shown = capsys.readouterr().out
-    assert "cannot read the study from this machine" in shown and "1 finished" in shown
+    assert "no trials are shown: " in shown and "--storage" in shown and "1 finished" in shown
+
+
+def test_no_address_that_a_tag_names_is_opened(
+    parent: ParentRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anyone who may write to a shared store sets its tags: libpq would send them `PGPASSWORD`."""
+    monkeypatch.setenv("PGPASSWORD", "hush-4711")
+    victim = Path("victim.db").resolve()
+    victim.touch()
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        stranger.settimeout(1)
+        for address in (f"postgresql://me@127.0.0.1:{stranger.getsockname()[1]}/db", f"sqlite:///{victim}"):
+            parent.set_tag(tags.STUDY, json.dumps({"storage": address, "name": "search", "wanted": 12}))
+            main([])
+            assert "no trials are shown: " in capsys.readouterr().out
+        with pytest.raises(TimeoutError):
+            stranger.accept()
+    assert victim.read_bytes() == b""
+
+
+@pytest.mark.parametrize("tag", ["gibberish", "[1]", '{"name": "x"}', '{"name": "x", "wanted": "many"}'])
+def test_a_tag_that_describes_no_study_is_ignored(
+    tag: str, parent: ParentRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parent.set_tag(tags.STUDY, tag)
+    parent.set_tag(tags.JOBS, "many")
+    main([])
+    assert "1 finished" in capsys.readouterr().out
 
 
 def test_watching_stops_when_the_sweep_died(parent: ParentRun, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from beans_exp.data.source import SPLITS, Source, files_digest
-from beans_exp.errors import DataError
+from beans_exp.errors import DataError, is_text
 from beans_exp.files import user_path
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ def _split_folder(root: Path, split: str) -> Path:
 def _classes(folders: dict[str, Path]) -> tuple[str, ...]:
     found = {split: {child.name for child in _children(folder) if child.is_dir()} for split, folder in folders.items()}
     classes = sorted(set().union(*found.values()))
+    for name in classes:
+        if not is_text(name):
+            raise DataError(f"{folders['train'] / name}: must be named in UTF-8, because it names a class. Rename it")
     if len(classes) < 2:
         raise DataError(f"{folders['train']} holds {len(classes)} class folders: two or more are needed")
     for split, names in found.items():

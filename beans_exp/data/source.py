@@ -44,7 +44,7 @@ def files_digest(root: Path, files: Iterable[Path]) -> str:
                 content = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
             raise DataError(f"{file} cannot be read ({error.strerror})") from error
-        total.update(f"{file.relative_to(root).as_posix()} {content}\n".encode())
+        total.update(f"{file.relative_to(root).as_posix()} {content}\n".encode(errors="surrogateescape"))
     return total.hexdigest()
 
 

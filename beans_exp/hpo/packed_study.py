@@ -74,7 +74,7 @@ def read_study(url: str, name: str, wanted: int) -> PackedStudy | None:
 
     None if there is no such file or study. Raises StoreError for a storage that cannot be read.
     """
-    study = _find(url, name)
+    study = find_study(url, name)
     if study is None:
         return None
     ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
@@ -91,7 +91,7 @@ def read_study(url: str, name: str, wanted: int) -> PackedStudy | None:
 
 def require_mergeable(url: str, packed: PackedStudy) -> None:
     """Raise StoreError if the storage at `url` has a study of this name that another search made; writes nothing."""
-    study = _find(url, packed.name)
+    study = find_study(url, packed.name)
     if study is None:
         return
     description = study.user_attrs.get(DESCRIPTION)
@@ -128,7 +128,11 @@ def trials_table(url: str, name: str) -> str:
         return str(optuna.load_study(storage=open_storage(url), study_name=name).trials_dataframe().to_csv(index=False))
 
 
-def _find(url: str, name: str) -> optuna.Study | None:
+def find_study(url: str, name: str) -> optuna.Study | None:
+    """Return the study `name` in the storage at `url`; None if there is no such file or study. Creates no file.
+
+    Raises StoreError for a storage that cannot be read.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     file = storage_file(url)
     if file is not None and not file.exists():

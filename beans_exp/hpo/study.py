@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -25,6 +25,8 @@ DESCRIPTION = "beans.search"
 """The attribute of a study that holds its description."""
 UNRECORDED = {"result version": "2 or lower"}
 """Facts of older studies, whose descriptions lack them."""
+WORDS = "fixed overrides"
+"""What older studies recorded instead of the configuration."""
 COLLISIONS, SETTLE_SECONDS = 4, (0.5, 2.0)
 """How often machines may collide while they create a database, and how long each waits before the next attempt."""
 
@@ -37,9 +39,18 @@ class StudyDescription:
     facts: dict[str, str]
     """The settings that all trials share and that determine their values, by name."""
     directions: list[str]
+    configuration: dict[str, str] = field(default_factory=dict)
+    """The composed values that all trials share, by key, and what each option of the space changes in them."""
+    words: str = ""
+    """The overrides that all trials share, by which earlier versions knew a study."""
 
     @property
     def entries(self) -> dict[str, str]:
+        """The space, the facts and the configuration as texts, by name."""
+        return self.shown | self.configuration
+
+    @property
+    def shown(self) -> dict[str, str]:
         """The space and the facts as texts, by name."""
         return space.describe(self.space) | self.facts
 
@@ -150,11 +161,12 @@ def _stored(storage: optuna.storages.BaseStorage, name: str) -> StudyDescription
 def _require_same(url: str, name: str, stored: StudyDescription | None, wanted: StudyDescription) -> None:
     if stored is None:
         return
-    before, now = (", ".join(description.directions) for description in (stored, wanted))
-    lines = [f"directions: {before} before, {now} now"] if before != now else []
+    before, after = (", ".join(description.directions) for description in (stored, wanted))
+    lines = [f"directions: {before} before, {after} now"] if before != after else []
     if stored.facts:
         unrecorded = {key: text for key, text in UNRECORDED.items() if key in wanted.entries}
-        lines += space.differences(unrecorded | stored.facts, wanted.entries)
+        now = wanted.shown | {WORDS: wanted.words} if WORDS in stored.facts else wanted.entries
+        lines += space.differences(unrecorded | stored.facts, now)
     if lines:
         listed = "\n  ".join(lines)
         raise ConfigError(

@@ -9,6 +9,7 @@ user and no path. On the other machine: python -m beans_exp.unpack runs.zip
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from beans_exp.files import user_path
 from beans_exp.schema import TrackingConfig
-from beans_exp.startup.console import add_experiment, command_parser, errors_as_messages
+from beans_exp.startup.console import add_experiment, add_storage, command_parser, errors_as_messages
 from beans_exp.startup.imports import no_collections, quiet_libraries
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("file", type=Path, metavar="runs.zip", help="the file to write")
     made.add_argument("--sweep", help="one sweep: its parent run's id, or its own (eight characters are enough)")
     made.add_argument("--models", choices=("none", "best", "all"), default="none", help="default: %(default)s")
-    made.add_argument("--storage", metavar="URL", help="the storage of searches; default: optuna.db beside the store")
+    add_storage(made)
     return made
 
 
@@ -68,7 +69,7 @@ def _print(contents: "Contents", file: Path) -> None:
         print(f"note: {note}")
     if more := contents.notes[SHOWN_NOTES:]:
         print(f"note: and {len(more)} more")
-    print(f"on the other machine: python -m beans_exp.unpack {file.name}")
+    print(f"on the other machine: python -m beans_exp.unpack {shlex.quote(file.name)}")
 
 
 if __name__ == "__main__":

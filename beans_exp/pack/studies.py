@@ -17,10 +17,14 @@ def portable_study(
 
     It is looked for in `storage` only: an address that a tag names is never opened. Raises StoreError.
     """
-    known = json.loads(tag)
-    study = read_study(storage, known["name"], int(known["wanted"]))
+    try:
+        known = json.loads(tag)
+        name, wanted = str(known["name"]), int(known["wanted"])
+    except (KeyError, TypeError, ValueError):
+        return None, "the trials of a search were left out: its tag does not name a study"
+    study = read_study(storage, name, wanted)
     if study is None:
-        return None, f"the trials of {known['name']} were left out: {storage} lacks them. Name theirs with --storage"
+        return None, f"the trials of {name} were left out: {storage} lacks them. Name theirs with --storage"
     if scrubber.text(study.name) != study.name:
         return None, f"the trials of {study.name} were left out: its name is a path"
     return _scrubbed(study, scrubber, ids), None

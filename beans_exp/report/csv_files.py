@@ -12,6 +12,9 @@ from beans_exp.report.runs.convergence import Scale, area, convergence, reached
 from beans_exp.report.runs.groups import METRICS, FinishedRun, Group
 from beans_exp.report.statistics import wilson
 
+FORMULA = ("=", "+", "-", "@", "\t")
+"""How texts begin that a spreadsheet runs."""
+
 
 def csv_files(groups: Sequence[Group], tables: Sequence[Table], scale: Scale) -> dict[str, str]:
     """Return the text of each file by its name."""
@@ -30,9 +33,13 @@ def _text(lines: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _plain(value: Any) -> Any:
+    """Return `value` as text; one that a spreadsheet would run as a formula begins with an apostrophe."""
     if isinstance(value, float | np.floating):
         return f"{value:.6g}" if math.isfinite(value) else ""
-    return value
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", " ")  # it would end the line
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _runs(groups: Sequence[Group], scale: Scale) -> Iterator[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """The report as one page and as Markdown, from templates."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 from beans_exp.report.columns.classes import MACRO, THREE
@@ -49,21 +50,22 @@ def render_page(report: Report) -> str:
     downloads = {
         name: f"data:text/csv;base64,{base64.b64encode(text.encode()).decode()}" for name, text in report.files.items()
     }
-    return _render("page.html.jinja", report, downloads=downloads, columns=_columns(report.sections))
+    return _render("page.html.jinja", report, str, downloads=downloads, columns=_columns(report.sections))
 
 
 def render_markdown(report: Report) -> str:
     """Return the report's texts and tables as Markdown."""
-    return _render("report.md.jinja", report)
+    return _render("report.md.jinja", report, _without_markup)
 
 
-def _render(template: str, report: Report, **more: Any) -> str:
+def _render(template: str, report: Report, shown: Callable[[str], str], **more: Any) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
         loader=PackageLoader("beans_exp.report"),
         autoescape=select_autoescape(["html.jinja"]),
         undefined=StrictUndefined,
+        finalize=lambda value: shown(value) if type(value) is str else value,  # not markup of the page's own
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -85,6 +87,11 @@ def _columns(sections: Sequence[Section]) -> list[tuple[str, str]]:
     if classes:
         meanings[", ".join(classes)] = "precision / recall / F1 of the class, mean over seeds"
     return list(meanings.items())
+
+
+def _without_markup(text: str) -> str:
+    """Return `text`, which may be the name of anybody's run, without HTML, links and images in Markdown."""
+    return escape(text, quote=False).replace("](", "]\\(")
 
 
 def _markdown_cell(text: str) -> str:

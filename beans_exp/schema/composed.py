@@ -81,8 +81,20 @@ def to_config(composed: DictConfig) -> Config:
         raise ConfigError(str(error).splitlines()[0]) from error
 
 
+def given_overrides(composed: DictConfig, kind: str = "task") -> list[str]:
+    """Return the overrides of a command, or with `kind` those of Hydra's own keys, with interpolations as written."""
+    node = OmegaConf.select(composed, f"hydra.overrides.{kind}")
+    return [] if node is None else cast(list[str], OmegaConf.to_container(node, resolve=False))
+
+
 def _require_groups(composed: DictConfig) -> None:
-    """Raise ConfigError where `~group` removed a group: its defaults would silently apply."""
+    """Raise ConfigError where `~group`, or a list of options, removed a group: its defaults would silently apply."""
+    for word in given_overrides(composed):
+        group, _, options = word.partition("=")
+        if options.startswith("[") and (CONF / group.lstrip("+")).is_dir():
+            plain = re.sub("[][' ]", "", options)
+            way_out = f"To run several, write them without brackets: {group}={plain}"
+            raise ConfigError(f"{word}: must be one option of {group}, not a list. {way_out}")
     choices = OmegaConf.select(composed, "hydra.runtime.choices")
     for item in fields(Config) if choices is not None else ():
         if (CONF / item.name).is_dir() and item.name not in choices:
@@ -97,7 +109,7 @@ def _require_keys(node: Any, schema: type, prefix: str) -> None:
     known = {item.name: item for item in fields(schema)}
     for key in node:
         if key not in known:
-            raise ConfigError(_unknown(f"{prefix}{key}", key, list(known)))
+            raise ConfigError(unknown_key(f"{prefix}{key}", key, list(known)))
     for name, item in known.items():
         if name not in node:
             raise _removed(f"{prefix}{name}")
@@ -108,7 +120,8 @@ def _require_keys(node: Any, schema: type, prefix: str) -> None:
             _require_keys(child, item.type, f"{prefix}{name}.")
 
 
-def _unknown(full_key: str, key: str, known: list[str]) -> str:
+def unknown_key(full_key: str, key: str, known: list[str]) -> str:
+    """Return the message about a key that is not among the `known` ones of its node."""
     close = get_close_matches(key, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
     return f"{full_key} is not a key of the configuration; {hint}"

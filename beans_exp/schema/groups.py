@@ -1,5 +1,6 @@
 """The dataclasses of the configuration groups, each with the rules on its own values."""
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,6 +8,7 @@ from beans_exp.metrics import OBJECTIVES
 from beans_exp.schema import names
 from beans_exp.schema.rules import at_least, between, broken, distinct, fraction, one_of, positive, without_password
 
+EXPERIMENT_VARIABLE = "MLFLOW_EXPERIMENT_NAME"
 STORES = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql")
 """Stores that MLflow supports; it no longer has a file store."""
 
@@ -155,8 +157,9 @@ class TrainerConfig:
 class TrackingConfig:
     name: str = "local"
     uri: str | None = None
-    """null: SQLite in `mlruns/` under the folder where the command starts; or an MLflow server's address."""
-    experiment: str = "beans_exp"
+    """null: the store in `MLFLOW_TRACKING_URI`, or else SQLite in `mlruns/` under the folder where the command starts;
+    or an MLflow server's address."""
+    experiment: str = field(default_factory=lambda: _default_experiment())
     save_model: str = "all"
     offline: bool = False
     """Start even if the server is unreachable: metrics are saved on disk for `python -m beans_exp.sync`."""
@@ -164,15 +167,21 @@ class TrackingConfig:
     def __post_init__(self) -> None:
         one_of("tracking.save_model", self.save_model, ("all", "best", "none"))
         if self.uri is not None:
-            _check_uri(self.uri)
+            check_store("tracking.uri", self.uri)
         if not self.experiment.strip():
             raise broken("tracking.experiment", self.experiment, "a name")
 
 
-def _check_uri(uri: str) -> None:
-    without_password("tracking.uri", uri)
+def check_store(key: str, uri: str) -> None:
+    """Raise ConfigError for an address in `key` that has a password, or that is no store."""
+    without_password(key, uri)
     if not uri.startswith(STORES):
-        raise broken("tracking.uri", uri, f"an address starting with one of {', '.join(STORES)}")
+        raise broken(key, uri, f"an address starting with one of {', '.join(STORES)}")
+
+
+def _default_experiment() -> str:
+    """The experiment that MLflow's own variable names, or else this project's."""
+    return os.environ.get(EXPERIMENT_VARIABLE) or "beans_exp"
 
 
 @dataclass

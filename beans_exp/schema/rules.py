@@ -5,8 +5,14 @@ import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
+from urllib.parse import unquote_plus
 
 from beans_exp.errors import ConfigError
+
+ADDRESS = re.compile(r"[\w+.-]+://")
+USER_AND_PASSWORD = re.compile(r"[\w+.-]+://[^:/@]*:[^@]+@")
+SECRET = re.compile(r"(passw|passphrase|pwd|secret|token)\w*\s*=", re.IGNORECASE)
+"""Secret keys of an address' query, also inside of an ODBC connection; `passfile` only names a file."""
 
 
 def broken(key: str, value: Any, rule: str) -> ConfigError:
@@ -65,10 +71,28 @@ def distinct(key: str, values: Iterable[str]) -> None:
         raise broken(key, items, "a list without duplicates")
 
 
-def without_password(key: str, address: str) -> None:
-    """Raise ConfigError for a password in `address`, without showing it: it would end up in logs and files."""
-    if re.search(r"://[^/\s:@]*:[^/\s@]+@|[?&]password=", address):
+def without_password(key: str, text: str) -> None:
+    """Raise ConfigError, without showing it, for a password in an address in `text`: logs and files would have it.
+
+    The user's part of an address ends at the first `@`, whatever characters the password has.
+    """
+    addresses = [text[found.start() :] for found in ADDRESS.finditer(text)]
+    if any(map(_has_password, addresses)):
         rule = (
-            "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the database's own password file or variable"
+            "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD for a server; "
+            "PGPASSWORD, or a line in ~/.pgpass, for Postgres; another database's own file or variable"
         )
         raise ConfigError(f"{key}: must be without a password, which would be logged. {rule}")
+
+
+def _has_password(address: str) -> bool:
+    from sqlalchemy import make_url  # few command lines have an address
+    from sqlalchemy.exc import ArgumentError
+
+    _, _, query = address.partition("?")
+    if SECRET.search(unquote_plus(unquote_plus(query))):
+        return True
+    try:
+        return bool(make_url(address).password)
+    except (ArgumentError, ValueError):  # such as a port that is no number
+        return USER_AND_PASSWORD.match(address) is not None

@@ -4,6 +4,7 @@ import sys
 from argparse import ArgumentParser, RawTextHelpFormatter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 
 from beans_exp.errors import BeansExpError
 from beans_exp.schema import TrackingConfig
@@ -26,12 +27,42 @@ def add_experiment(parser: ArgumentParser) -> None:
 
 def add_tracking_uri(parser: ArgumentParser) -> None:
     """Add the address of the MLflow store that a command reads."""
-    parser.add_argument("--tracking-uri", metavar="URI", help="the MLflow store; default: mlruns/ of this folder")
+    parser.add_argument(
+        "--tracking-uri", metavar="URI", help="the MLflow store; default: MLFLOW_TRACKING_URI, or mlruns/"
+    )
+
+
+def add_storage(parser: ArgumentParser) -> None:
+    """Add the address of the Optuna storage in which a command finds the studies of searches."""
+    parser.add_argument("--storage", metavar="URL", help="the storage of searches; default: optuna.db beside the store")
+
+
+_failed = [False]
+
+
+def fail_when_done() -> None:
+    """Make the program exit with status 1 at its end: an exit now would skip the callbacks that Hydra calls last."""
+    _failed[0] = True
+
+
+@contextmanager
+def exit_status() -> Iterator[None]:
+    """Exit with status 1 after the block if `fail_when_done` was called in it."""
+    _failed[0] = False
+    yield
+    if _failed[0]:
+        sys.exit(1)
 
 
 @contextmanager
 def errors_as_messages() -> Iterator[None]:
-    """End the program with one line, not a traceback, for an error that the user can fix, and for an interrupt."""
+    """End the program with one line, not a traceback, for an error that the user can fix, and for an interrupt.
+
+    What the terminal cannot show, such as a file name that is not UTF-8, is printed escaped.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
     except BeansExpError as error:

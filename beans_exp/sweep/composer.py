@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from beans_exp.hpo import space
-from beans_exp.schema import Config, ConfirmConfig, to_config
+from beans_exp.schema import CONF, Config, ConfirmConfig, to_config
+from beans_exp.schema.composed import given_overrides
 from beans_exp.schema.rules import shown
+from beans_exp.sweep.one_sweep import compose_point
 from beans_exp.sweep.point import Point, Points
 
 SWEEP_ONLY = ("hydra.", "hydra/", "confirm.", "tracking.save_model=best", "plan=")
@@ -33,9 +36,21 @@ class Composer:
         """Return `point` with the test, not trained again: of two overrides of a key Hydra takes the last."""
         return self._compose([*point.overrides, "trainer.test=true", "if_exists=reuse"])
 
-    def shared_config(self) -> Config:
-        """Return the configuration that all trials share; searched keys have their defaults."""
-        return to_config(self.loader.load_sweep_config(self.config, self.fixed))
+    def shared_config(self, *more: str) -> Config:
+        """Return the configuration that all trials share, with the overrides in `more`; searched keys have defaults."""
+        return to_config(compose_point(self.loader, self.config, [*self.fixed, *more]))
+
+    @property
+    def program(self) -> list[str]:
+        """The command that composes from the same files as this one, without its overrides."""
+        words = ["python", "-m", "beans_exp"]
+        places = {source.provider: source.path for source in self.config.hydra.runtime.config_sources}
+        if (main := places.get("main")) and Path(main) != CONF:
+            words += ["--config-path", main]
+        if (name := self.config.hydra.job.config_name) not in (None, "config"):
+            words += ["--config-name", name]
+        words += ["--config-dir", places["command-line"]] if "command-line" in places else []
+        return [*words, *(word for word in given_overrides(self.config, "hydra") if "hydra.searchpath=" in word)]
 
     def single_run(self, params: Mapping[str, Any]) -> list[str]:
         """Return the overrides of a single run that equals the trial with `params`, and is tested."""
@@ -49,5 +64,5 @@ class Composer:
         return [*fixed, *space.to_overrides(params), *neutral]
 
     def _compose(self, overrides: list[str]) -> Point:
-        config = to_config(self.loader.load_sweep_config(self.config, overrides))
+        config = to_config(compose_point(self.loader, self.config, overrides))
         return self.points.resolve(overrides, replace(config, confirm=ConfirmConfig()))

@@ -16,7 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from beans_exp.errors import ConfigError
 from beans_exp.schema import Config, to_config
-from beans_exp.startup.console import errors_as_messages
+from beans_exp.startup.console import errors_as_messages, fail_when_done
+from beans_exp.sweep.one_sweep import compose_point
 from beans_exp.sweep.plan import GridPoint, Plan, plan_grid
 
 PLAIN_KEYS = {item.name for item in fields(Config) if not is_dataclass(item.type)}
@@ -27,8 +28,7 @@ def run_grid(
 ) -> Sequence[JobReturn]:
     """Run the combinations in `grid` (the overrides of each) through `launcher` and return the results.
 
-    Ends the program with a message for an error that the user can fix, and with exit status 1, after the table, if a
-    job failed.
+    Ends the program with a message for an error that the user can fix; it will exit with status 1 if a job failed.
     """
     with errors_as_messages():
         plan = plan_grid([*compose_grid(hydra_context.config_loader, config, grid)])
@@ -44,8 +44,16 @@ def run_grid(
 
         results, succeeded = launch(plan, launcher, config)
     if not succeeded:
-        sys.exit(1)
+        fail_when_done()
     return results
+
+
+def refuse_intervals(overrides: Sequence[Override]) -> None:
+    """Raise ConfigError for an interval, of which a grid cannot try every value."""
+    for override in overrides:
+        if override.is_interval_sweep():
+            rule = "values or a range in a grid. To search an interval, set hydra/sweeper=optuna"
+            raise ConfigError(f"{override.input_line}: must be {rule}")
 
 
 def compose_grid(loader: ConfigLoader, config: DictConfig, grid: Sequence[list[str]]) -> Iterator[GridPoint]:
@@ -66,7 +74,7 @@ def compose_grid(loader: ConfigLoader, config: DictConfig, grid: Sequence[list[s
                 OmegaConf.update(composed, key, value, merge=True)
             typed = to_config(composed)
         except (KeyError, OmegaConfBaseException, ConfigError):
-            composed = loader.load_sweep_config(config, overrides)
+            composed = compose_point(loader, config, overrides)
             typed = to_config(composed)
             with open_dict(composed):
                 del composed["hydra"]  # the larger part

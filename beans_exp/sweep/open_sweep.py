@@ -1,6 +1,8 @@
 """An open sweep: its folder, its parent run, and the overrides that its jobs are started with."""
 
 import logging
+import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from beans_exp.launcher.diagnosis import JobError
 from beans_exp.locks import locked
 from beans_exp.schema import TrackingConfig
 from beans_exp.schema.composed import user_overrides
+from beans_exp.schema.groups import EXPERIMENT_VARIABLE
 from beans_exp.sweep.point import Point
 from beans_exp.tracking.outbox import send_queued
 from beans_exp.tracking.parent_run import ParentRun, open_parent
@@ -37,7 +40,8 @@ class OpenSweep:
     def hint(self) -> str:
         """How to see the sweep in a browser."""
         if self.experiment_id is None:
-            return f"saved locally; once its server is reachable, run: python -m beans_exp.sync {self.folder}"
+            command = shlex.join(["python", "-m", "beans_exp.sync", str(self.folder)])
+            return f"saved locally; once its server is reachable, run: {command}"
         return ui_hint(self.uri, self.experiment_id, self.sweep_id)
 
     def job_overrides(self, point: Point, added: Mapping[str, Any]) -> list[str]:
@@ -48,6 +52,8 @@ class OpenSweep:
             "sweep.fingerprint": point.fingerprint,
             "tracking.uri": quoted(self.uri),
         }
+        if EXPERIMENT_VARIABLE in os.environ:  # another host may lack it
+            all_added["tracking.experiment"] = quoted(point.config.tracking.experiment)
         all_added |= {"sweep.parent_run": self.parent.run_id} if self.parent.run_id else {}
         all_added |= {"trainer.precision": point.config.trainer.precision} if point.precision_was_auto else {}
         return [*point.overrides, *(f"{key}={value}" for key, value in {**all_added, **added}.items())]

@@ -100,8 +100,11 @@ def _require_one(grid: Sequence[GridPoint], key: str) -> None:
 
 
 def _label(point: GridPoint, grid: Sequence[GridPoint]) -> str:
+    """Return the overrides that vary, and those that change a key of an option that varies."""
     varied = [override for override in point.overrides if any(override not in other.overrides for other in grid)]
-    return " ".join(varied or point.overrides) or "defaults"
+    groups = tuple(f"{override.partition('=')[0].lstrip('+')}." for override in varied)
+    kept = [override for override in point.overrides if override in varied or override.lstrip("+").startswith(groups)]
+    return " ".join(kept or point.overrides) or "defaults"
 
 
 def _require_effect(grid: Sequence[GridPoint]) -> None:

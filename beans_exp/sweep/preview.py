@@ -62,12 +62,13 @@ def _sweep_folder(plan: Plan, config: DictConfig) -> Path:
 
 
 def _total(estimates: Sequence[float | None]) -> str:
+    """The time of the jobs that are not reused; those without an equal to go by are counted."""
     unknown = sum(seconds is None for seconds in estimates)
-    total = duration(sum(seconds for seconds in estimates if seconds is not None))
-    more = f"{unknown} jobs of unknown duration" if unknown else ""
-    if unknown == len(estimates):
+    known = [seconds for seconds in estimates if seconds]
+    more = f"{unknown} job{'' if unknown == 1 else 's'} of unknown duration" if unknown else ""
+    if more and not known:
         return more
-    return f"in sequence: {total}{f', plus {more}' if more else ''}"
+    return f"in sequence: {duration(sum(known))}{f', plus {more}' if more else ''}"
 
 
 def print_search_preview(
@@ -91,11 +92,16 @@ def _listed(states: Mapping[str, int]) -> str:
 
 
 def _time(trials: "list[FrozenTrial]", remaining: int, runs: int) -> str:
-    """Return how long that takes if trials last as long as those that ended, confirmation runs as completed ones."""
+    """Return how long that takes if trials last as long as those that ran, confirmation runs as completed ones."""
     from optuna.trial import TrialState
 
-    ended = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    from beans_exp.hpo.trial_attrs import ORIGIN
+
+    ran = [trial for trial in trials if not str(trial.user_attrs.get(ORIGIN)).startswith(("reused", "equal"))]
+    ended = [trial for trial in ran if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     completed = [trial for trial in ended if trial.state == TrialState.COMPLETE]
+    if remaining + runs == 0:
+        return "nothing to run"
     if not completed:
         return "duration unknown until a trial completes"
     trial_seconds, run_seconds = (

@@ -1,20 +1,21 @@
 """A search from its overrides to its confirmed configuration."""
 
 import json
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig
+from optuna.distributions import BaseDistribution
 
 from beans_exp.data.source import text_digest
 from beans_exp.hpo import space
 from beans_exp.hpo.confirmation_lock import confirmation_lock
+from beans_exp.hpo.sampler import make_sampler, number_of_points
 from beans_exp.hpo.storage import absolute_storage, lost_storage_as_error
 from beans_exp.hpo.study import SharedStudy, open_study
-from beans_exp.startup.console import errors_as_messages
+from beans_exp.startup.console import errors_as_messages, fail_when_done
 from beans_exp.sweep.composer import Composer
 from beans_exp.sweep.confirm import confirm
 from beans_exp.sweep.preview import print_search_preview
@@ -31,9 +32,10 @@ from beans_exp.tracking import tags
 def run_search(
     hydra_context: HydraContext, launcher: Launcher, config: DictConfig, given: dict[str, Any], arguments: Sequence[str]
 ) -> None:
-    """Search until the study has `n_trials` trials, then confirm the best; exit with status 1 if the search failed.
+    """Search until the study has `n_trials` trials, then confirm the best.
 
-    `given` holds the keys of `hydra.sweeper`. The same command resumes the search.
+    `given` holds the keys of `hydra.sweeper`. The same command resumes the search. The program will exit with status 1
+    if the search failed.
     """
     with errors_as_messages():
         options = read_options(given)
@@ -50,8 +52,9 @@ def run_search(
         url = absolute_storage(options.storage or default_storage(first.tracking))
         experiment = first.tracking.experiment
         name = options.study_name or default_study_name(description.entries, experiment)
+        n_trials = _planned_trials(options, searched)
         if first.plan:
-            print_search_preview(url, name, description.entries, options.n_trials, composer.shared_config().confirm)
+            print_search_preview(url, name, description.shown, n_trials, composer.shared_config().confirm)
             return
         sweep_id = text_digest(("search", name, experiment))[:16]
         with (
@@ -63,7 +66,14 @@ def run_search(
             jobs.sweep.parent.set_tag(tags.STUDY, json.dumps(wanted))
             succeeded = _search_and_confirm(options, composer, checked, study, jobs)
     if not succeeded:
-        sys.exit(1)
+        fail_when_done()
+
+
+def _planned_trials(options: SearchOptions, searched: dict[str, BaseDistribution]) -> int:
+    """The number of trials: `n_trials`, or fewer if the sampler draws each point once; it is made, to be checked."""
+    make_sampler(options.sampler, searched)
+    points = number_of_points(options.sampler, searched)
+    return options.n_trials if points is None else min(options.n_trials, points)
 
 
 def _search_and_confirm(

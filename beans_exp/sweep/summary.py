@@ -47,7 +47,7 @@ def _print_trial(heading: str, trial: FrozenTrial, composer: Composer, config: C
     pairs = zip(config.objective.metrics, trial.values, strict=True)
     values = ", ".join(f"{name} {value:.4f}" for name, value in pairs)
     print(f"{heading} trial {trial.number}: {values}, run {trial.user_attrs.get(RUN, '')}")
-    print(f"  python -m beans_exp {shlex.join(composer.single_run(trial.params))}")
+    print(f"  {shlex.join([*composer.program, *composer.single_run(trial.params)])}")
 
 
 def _summary(trials: list[FrozenTrial]) -> str:
@@ -88,7 +88,8 @@ def _draw(draw: Callable[..., Any], study: optuna.Study, objective: str, title: 
         return None
     axes.set_title("", loc="left")  # where a plot has its own
     axes.set_title(title)
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    if axes.get_legend_handles_labels()[0]:  # Matplotlib warns about a legend without entries
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     figure: Figure = axes.figure
     figure.set_size_inches(9, 4.5)
     figure.tight_layout()

@@ -56,7 +56,7 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: Sequenc
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if count > counts.max() / 2 else "black"
         axes.text(column, row, str(count), ha="center", va="center", color=colour)
-    names = [name.replace("_", "\n") for name in classes]
+    names = [name.replace("_", "\n").replace("$", r"\$") for name in classes]  # no formula of Matplotlib's
     axes.set_xticks(range(len(classes)), names)
     axes.set_yticks(range(len(classes)), names)
     right = int(np.trace(counts))

@@ -1,6 +1,7 @@
 """Sinks for the messages of a run: a store that takes them at once, or a server that may be unreachable."""
 
 import logging
+import shlex
 import tempfile
 import threading
 import time
@@ -105,7 +106,7 @@ class Outbox:
 
     def _log_pending(self, count: int) -> None:
         uri, folder = self.queue.address.uri, self.queue.folder
-        rule = f"Once it is reachable, send them with: python -m beans_exp.sync {folder.parents[1]}"
+        rule = f"Once it is reachable, send them with: python -m beans_exp.sync {shlex.quote(str(folder.parents[1]))}"
         log.warning("%d updates for %s are saved in %s. %s", count, uri, folder, rule)
 
 

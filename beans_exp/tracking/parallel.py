@@ -14,6 +14,7 @@ from typing import TypeVar
 import mlflow
 
 from beans_exp.errors import BeansExpError
+from beans_exp.tracking.artifact_hosts import select_store
 
 FEW = 8
 """Items for which starting processes is not worth it."""
@@ -47,7 +48,7 @@ def in_processes(task: Callable[[Item], Result], items: Sequence[Item]) -> Itera
 @lru_cache(maxsize=1)
 def client_of(uri: str) -> mlflow.MlflowClient:
     """Return this process's client for the store at `uri`, which also becomes MLflow's default."""
-    mlflow.set_tracking_uri(uri)
+    select_store(uri)
     return mlflow.MlflowClient(uri)
 
 

@@ -7,6 +7,7 @@ import yaml
 
 from beans_exp.models.weights import weights_name
 from beans_exp.schema import Config
+from beans_exp.schema.labels import labeled
 
 LEFT_OUT = (
     "sweep",
@@ -28,8 +29,8 @@ def flat_params(config: Config) -> dict[str, str]:
 
 
 def portable(config: Config) -> Config:
-    """Return `config` with the weights file as its stem."""
-    return replace(config, model=replace(config.model, weights=weights_name(config.model)))
+    """Return `config` with the weights file as its stem, and with labels that follow its values."""
+    return replace(labeled(config), model=replace(config.model, weights=weights_name(config.model)))
 
 
 def config_yaml(config: Config) -> str:

@@ -71,7 +71,7 @@ class Sweep:
     wanted: int | None = None
     """The number of jobs of a grid."""
     study: dict[str, Any] | None = None
-    """The study of a search: `storage`, `name`, and `wanted`, its number of trials."""
+    """The study of a search: `name`, and `wanted`, its number of trials; where it was is not worth trusting."""
 
 
 @dataclass(frozen=True)
@@ -151,15 +151,14 @@ class Reader:
         state = run_tags.get(tags.STATUS, run.info.status.lower())
         if run.info.status == "RUNNING":  # `beans.status` of a repeated sweep is from the last time
             state = "died" if is_dead(run_tags.get(tags.PROCESS, "")) else "running"
-        wanted, study = run_tags.get(tags.JOBS), run_tags.get(tags.STUDY)
         return Sweep(
             run.info.run_id,
             run_tags[tags.SWEEP],
             run.info.run_name,
             self._jobs(run),
             state,
-            int(wanted) if wanted else None,
-            json.loads(study) if study else None,
+            _number(run_tags.get(tags.JOBS)),
+            _study(run_tags.get(tags.STUDY)),
         )
 
     def _jobs(self, parent: Run) -> list[tuple[str, str]]:
@@ -249,6 +248,19 @@ def parse_predictions(text: str) -> Predictions:
         np.array([classes.index(line[2]) for line in lines]),
         np.array([line[3:] for line in lines], dtype=np.float64),
     )
+
+
+def _number(tag: str | None) -> int | None:
+    return int(tag) if tag is not None and tag.isdecimal() else None
+
+
+def _study(tag: str | None) -> dict[str, Any] | None:
+    """The study that a tag describes; None for a text that this project did not write."""
+    try:
+        found = json.loads(tag or "null")
+        return {"name": str(found["name"]), "wanted": int(found["wanted"])}
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _both(first: str, second: str) -> str:

@@ -2,8 +2,9 @@
 
 import contextlib
 import io
+import shlex
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from beans_exp.tracking.best_model import has_model
 if TYPE_CHECKING:
     import keras
 
+LOADER = "mlflow.keras"
+"""What MLflow records as the loader of a model that this project saved."""
 FORMS = "a run id, models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID or runs:/RUN_ID/model"
 AGAIN = "Train it again with if_exists=rerun tracking.save_model=all"
 PACK_AGAIN = f"Pack it with --models all and unpack that file, too. {AGAIN}"
@@ -91,7 +94,9 @@ def find_run(client: mlflow.MlflowClient, run_id: str, kind: str = "run") -> Run
         raise BeansExpError(f"{run_id} is the beginning of several run ids: {ids}. Give more of it")
     (run,) = found
     if run.info.lifecycle_stage == "deleted":
-        raise BeansExpError(f"the run {run.info.run_id} was deleted: mlflow runs restore --run-id {run.info.run_id}")
+        where = f"MLFLOW_TRACKING_URI={shlex.quote(mlflow.get_tracking_uri())}"
+        way_out = f"{where} mlflow runs restore --run-id {run.info.run_id}"
+        raise BeansExpError(f"the run {run.info.run_id} was deleted: {way_out}")
     return run
 
 
@@ -173,9 +178,11 @@ def load(model: FetchedModel) -> "keras.Model":
     """
     import keras
 
-    flavour = _read_mlmodel(model.folder).get("flavors", {}).get("keras", {})
+    flavours = _read_mlmodel(model.folder).get("flavors") or {}
+    flavour = flavours.get("keras") or {}
     if flavour.get("save_exported_model", True):  # TensorFlow would run any graph in it
         raise BeansExpError(f"{model.name} is not in Keras' own format, which can be loaded safely")
+    _require_mlflows_loader(model.name, flavours.get("python_function") or {})
     file = model.folder / flavour["data"] / "model.keras"
     if not zipfile.is_zipfile(file):
         raise BeansExpError(f"{model.name}: {file} is missing or damaged. {AGAIN}")
@@ -184,6 +191,12 @@ def load(model: FetchedModel) -> "keras.Model":
     except Exception as error:  # Keras raises many types for files that are damaged or forbidden
         reason = first_line(error, 300).split(". ")[0]  # Keras goes on to explain how to disable safe mode
         raise BeansExpError(f"{model.name} cannot be loaded in Keras' safe mode: {reason}") from error
+
+
+def _require_mlflows_loader(name: str, flavour: Mapping[str, Any]) -> None:
+    """Raise BeansExpError unless MLflow, where it serves the model, runs only its own loader of Keras models."""
+    if flavour.get("loader_module") != LOADER or flavour.get("code"):
+        raise BeansExpError(f"{name} brings code that would run where it is served; beans_exp saves none. {AGAIN}")
 
 
 def model_of_run(client: mlflow.MlflowClient, run_id: str) -> "keras.Model":

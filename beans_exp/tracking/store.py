@@ -5,14 +5,18 @@ import logging
 import os
 import re
 import shlex
+import sqlite3
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from beans_exp.errors import ServerUnreachableError, StoreError
+from beans_exp.errors import ServerUnreachableError, StoreError, is_text
 from beans_exp.files import make_once
 from beans_exp.locks import locked
 from beans_exp.schema import TrackingConfig
+from beans_exp.schema.groups import check_store
 from beans_exp.tracking.addresses import experiment_path
+from beans_exp.tracking.moved_store import ARTIFACTS, follow_store
 from beans_exp.tracking.reachability import SQLITE, UNREACHABLE, is_server, reason_of, require_reachable
 from beans_exp.tracking.store_errors import explain, store_errors
 
@@ -23,14 +27,33 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MLRUNS = Path("mlruns")
+VARIABLE = "MLFLOW_TRACKING_URI"
+"""MLflow's own variable for the address of the store."""
 
 
 def store_uri(tracking: TrackingConfig) -> str:
-    """Return the store's address, absolute: `tracking.uri`, else SQLite in `mlruns/` under the working directory."""
-    if tracking.uri is None:
-        return f"{SQLITE}{MLRUNS.resolve() / 'mlflow.db'}"
-    file = sqlite_file(tracking.uri)
-    return tracking.uri if file is None else f"{SQLITE}{file.resolve()}"
+    """Return the store's address, absolute.
+
+    It is `tracking.uri`, else the one in `VARIABLE`, else SQLite in `mlruns/` under the working directory. Raises
+    ConfigError for an address in the variable that is no store, or has a password.
+    """
+    uri = tracking.uri or _uri_of_environment() or f"{SQLITE}{MLRUNS / 'mlflow.db'}"
+    file = sqlite_file(uri)
+    return uri if file is None else f"{SQLITE}{file.resolve()}"
+
+
+def _uri_of_environment() -> str | None:
+    """The store that the user's environment names; it is logged once."""
+    uri = os.environ.get(VARIABLE)
+    if uri:
+        check_store(VARIABLE, uri)
+        _log_once(uri)
+    return uri
+
+
+@cache
+def _log_once(uri: str) -> None:
+    log.warning("the store is %s, from %s", uri, VARIABLE)
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -77,7 +100,8 @@ def store_exists(uri: str) -> bool:
         return True
     try:
         _require_usable(file)
-    except OSError as error:
+        follow_store(file, _lock_file(file))
+    except (OSError, sqlite3.Error) as error:
         raise StoreError(f"the store {file} cannot be read ({error}). Free it, or set tracking.uri") from error
     return file.exists()
 
@@ -92,7 +116,9 @@ def connect(uri: str) -> "MlflowClient":
     if not store_exists(uri):
         rule = "Go to the folder where the runs were started, or name their store with --tracking-uri"
         raise StoreError(f"there is no store {uri.removeprefix(SQLITE)}. {rule}")
-    mlflow.set_tracking_uri(uri)
+    from beans_exp.tracking.artifact_hosts import select_store
+
+    select_store(uri)
     with store_errors(uri):
         client = mlflow.MlflowClient(uri)
         client.search_experiments(max_results=1)
@@ -119,21 +145,29 @@ def ui_hint(uri: str, experiment_id: str, sweep_id: str) -> str:
 def _open_sqlite(file: Path, experiment: str) -> str:
     if reserved := set(str(file)) & set("%?#"):
         raise StoreError(f"the store {file} has {' and '.join(sorted(reserved))} in its path, which MLflow cannot open")
-    lock = file.with_suffix(".lock")  # earlier versions, which may run at the same time, lock this file
-    artifacts = file.parent / "artifacts" / _folder_name(experiment)
+    lock = _lock_file(file)
+    artifacts = file.parent / ARTIFACTS / _folder_name(experiment)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         _require_usable(file)
         with store_errors(f"{SQLITE}{file}"):
             make_once(file, _create_sqlite, lock)
+        follow_store(file, lock)
         with locked(lock, "is creating the experiment"):
             return _experiment_id(f"{SQLITE}{file}", experiment, artifacts)
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         raise StoreError(f"the store {file} cannot be written ({error}). Free it, or set tracking.uri") from error
+
+
+def _lock_file(file: Path) -> Path:
+    """The file that earlier versions, which may run at the same time, lock, too."""
+    return file.with_suffix(".lock")
 
 
 def _require_usable(file: Path) -> None:
     """Raise for a file that MLflow would retry for minutes or migrate, before it opens it."""
+    if not is_text(str(file)):
+        raise StoreError(f"{file}: must be a path in UTF-8. Go to another folder, or set tracking.uri")
     for path in (file.parent, file):
         if path.exists() and not os.access(path, os.R_OK | os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
@@ -150,7 +184,7 @@ def _create_sqlite(file: Path) -> None:
     """Create a database that no other process opens: several that open a fresh one at once destroy it."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    SqlAlchemyStore(f"{SQLITE}{file}", (file.parent / "artifacts").as_uri()).engine.dispose()
+    SqlAlchemyStore(f"{SQLITE}{file}", (file.parent / ARTIFACTS).as_uri()).engine.dispose()
 
 
 def _folder_name(experiment: str) -> str:
@@ -177,6 +211,11 @@ def _experiment_id(uri: str, name: str, artifacts: Path | None) -> str:
 def _experiment(uri: str, name: str) -> "Experiment | None":
     import mlflow
 
-    mlflow.set_tracking_uri(uri)
+    from beans_exp.tracking.artifact_hosts import require_own_host, select_store
+
+    select_store(uri)
     with store_errors(uri):
-        return mlflow.MlflowClient(uri).get_experiment_by_name(name)
+        found = mlflow.MlflowClient(uri).get_experiment_by_name(name)
+    if found is not None:
+        require_own_host(found.artifact_location, uri)
+    return found

@@ -24,6 +24,7 @@ from beans_exp.files import csv_text
 from beans_exp.models.weights import weights_name
 from beans_exp.processes import this_process
 from beans_exp.schema import Config
+from beans_exp.schema.labels import labeled
 from beans_exp.schema.names import BLOCKS
 from beans_exp.tracking import figures, system, tags
 from beans_exp.tracking.best_model import Ranked
@@ -206,7 +207,8 @@ def _now() -> int:
 
 
 def default_name(config: Config) -> str:
-    """Return a run's name from its choices: `lenet-l2-seed0`, `inception-mixed5-top2-seed0`."""
+    """Return a run's name from its values: `lenet-l2-seed0`, `lenet-l2=0.1-seed0`, `inception-mixed5-top2-seed0`."""
+    config = labeled(config)
     model = config.model
     block = model.top_block if model.top_block not in (None, BLOCKS[-1]) else "none"
     depth = f"top{config.finetune.blocks}" if config.finetune.blocks else "none"

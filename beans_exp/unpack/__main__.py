@@ -9,6 +9,7 @@ is refused as a whole.
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from beans_exp.files import user_path
 from beans_exp.schema import TrackingConfig
-from beans_exp.startup.console import add_tracking_uri, command_parser, errors_as_messages
+from beans_exp.startup.console import add_storage, add_tracking_uri, command_parser, errors_as_messages
 from beans_exp.startup.imports import no_collections, quiet_libraries
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     made = command_parser("unpack", __doc__)
     made.add_argument("file", type=Path, metavar="runs.zip", help="the file to read")
     add_tracking_uri(made)
-    made.add_argument("--storage", metavar="URL", help="the storage of searches; default: optuna.db beside the store")
+    add_storage(made)
     return made
 
 
@@ -55,7 +56,8 @@ def _unpack(wanted: argparse.Namespace) -> None:
     content = read_content(user_path(wanted.file))
     changes = unpack(content, store_uri(tracking), storage)
     print(f"{wanted.file}: {_text(changes)}")
-    print(f"compare them: python -m beans_exp.report {content.experiment}")
+    where = ["--tracking-uri", wanted.tracking_uri] if wanted.tracking_uri else []
+    print(f"compare them: {shlex.join(['python', '-m', 'beans_exp.report', content.experiment, *where])}")
 
 
 def _text(changes: "Changes") -> str:

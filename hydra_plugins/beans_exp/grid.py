@@ -15,10 +15,13 @@ class GridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
         """Run every distinct combination of `arguments`."""
-        from beans_exp.sweep.grid import run_grid  # MLflow is imported when a sweep starts, not when Hydra does
+        from beans_exp.startup.console import errors_as_messages
+        from beans_exp.sweep.grid import refuse_intervals, run_grid  # late, because MLflow is only for sweeps
 
         assert self.hydra_context is not None and self.launcher is not None and self.config is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        with errors_as_messages():
+            refuse_intervals(overrides)
         batches = self.split_arguments(overrides, None)
         return run_grid(self.hydra_context, self.launcher, self.config, batches[0])

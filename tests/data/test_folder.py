@@ -148,3 +148,24 @@ def test_the_digest_depends_on_the_content(leaves: Path, change: Callable[[Path]
     before = folder_digest(leaves)
     change(leaves)
     assert folder_digest(leaves) != before
+
+
+def _not_utf8(file: Path) -> Path:
+    """`file` under a name that has a byte of Latin-1."""
+    renamed = Path(os.fsdecode(os.fsencode(file.with_name("na")) + b"\xefve" + os.fsencode(file.suffix)))
+    return file.rename(renamed)
+
+
+def test_a_class_whose_name_is_not_utf8_is_named(leaves: Path) -> None:
+    _not_utf8(leaves / "train" / "spot")
+    with pytest.raises(DataError, match=r"train/na\\xefve: must be named in UTF-8"):
+        source(folder_config(leaves).data)
+
+
+def test_images_may_have_names_that_are_not_utf8(leaves: Path) -> None:
+    file = _not_utf8(leaves / "train" / "spot" / "a.jpg")
+    assert len(load_all(folder_config(leaves)).train) == 6
+    file.write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"na\\xefve\.jpg cannot be read as an image") as caught:
+        read_image(file)
+    str(caught.value).encode()

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from beans_exp.errors import ConfigError, StoreError
 from beans_exp.hpo.study import DESCRIPTION as STORED
-from beans_exp.hpo.study import StudyDescription
+from beans_exp.hpo.study import WORDS, StudyDescription
 from tests.hpo.studies import DESCRIPTION, NAME, SPACE, journal_url, open_test_study, sqlite_url
 from tests.servers import postgres
 
@@ -109,3 +109,26 @@ def test_an_interrupted_grid_draws_every_point_once(kind: str) -> None:
     assert sorted(completed) == [0, 1, 2, 3]
     with open_test_study(url, description, sampler) as study:
         assert study.exhausted, "the same command draws no point again"
+
+
+def test_another_composed_configuration_is_refused_key_by_key() -> None:
+    url = sqlite_url()
+    with open_test_study(url, replace(DESCRIPTION, configuration={"trainer.epochs": "20", "reg.l2": "0.1"})):
+        pass
+    with pytest.raises(ConfigError, match=r"differs:\n  trainer\.epochs: 20 before, 3 now\nSet another name"):
+        open_test_study(url, replace(DESCRIPTION, configuration={"trainer.epochs": "3", "reg.l2": "0.1"}))
+
+
+@pytest.mark.parametrize(("words", "refused"), [("reg=l2", False), ("reg=l1", True)])
+def test_a_study_that_is_known_by_its_words_is_continued_with_them(words: str, refused: bool) -> None:
+    url = sqlite_url()
+    older = replace(DESCRIPTION, facts=DESCRIPTION.facts | {WORDS: "reg=l2"})
+    with open_test_study(url, older):
+        pass
+    now = replace(DESCRIPTION, configuration={"reg.l2": "0.01"}, words=words)
+    if refused:
+        with pytest.raises(ConfigError, match="fixed overrides: reg=l2 before, reg=l1 now"):
+            open_test_study(url, now)
+        return
+    with open_test_study(url, now) as study:
+        assert study.study.user_attrs[STORED] == now.entries

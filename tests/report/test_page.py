@@ -8,11 +8,15 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from beans_exp.report import build
+from beans_exp.report.csv_files import csv_files
+from beans_exp.report.figures.svg import page_style, picture
 from beans_exp.report.findings import Findings, ReportOptions
 from beans_exp.report.page import Report, Section, render_markdown, render_page
 from beans_exp.report.runs.collect import Collected
+from beans_exp.report.runs.convergence import Scale
 from beans_exp.tracking.reader import open_reader
 from tests.report.conftest import group_of
 
@@ -132,3 +136,35 @@ def test_a_section_is_a_function_in_the_list(store: str, monkeypatch: pytest.Mon
     page = render_page(build.build_report(open_reader(store, "one"), ReportOptions()))
     assert '<h2 id="epilogue">Epilogue</h2>' in page
     assert '<a href="#epilogue">Epilogue</a>' in page
+
+
+HOSTILE = "<img src=x onerror=alert(1)> [a](javascript:alert(1)) ![b](http://evil)"
+
+
+def test_names_that_others_gave_are_shown_and_not_run(report: Report) -> None:
+    """On a shared server anybody names runs and classes."""
+    (table, *_) = (section for section in report.sections if section.views)
+    view = table.views[0]
+    row = [replace(cell, text=HOSTILE) for cell in view.rows[0]]
+    named = replace(table, title=HOSTILE, notes=[HOSTILE], views=[replace(view, title=HOSTILE, rows=[row])])
+    hostile = replace(report, title=HOSTILE, facts=[(HOSTILE, HOSTILE)], problems=[HOSTILE], sections=[named])
+    text = render_markdown(hostile)
+    assert "&lt;img" in text and "<img" not in text
+    assert "](" not in text
+    assert not [each for each in _Page(render_page(hostile)).all("img") if each.get("src") == "x"]
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t"])
+def test_no_cell_of_a_table_is_a_formula(start: str, collected: Collected) -> None:
+    group = replace(group_of(collected, "LeNet"), title=f"{start}cmd|' /C calc'!A0")
+    text = csv_files([group], [], Scale(0.8, 10))["configurations.csv"]
+    (row,) = csv.DictReader(io.StringIO(text, newline=""))
+    assert row["configuration"] == f"'{start}cmd|' /C calc'!A0"
+
+
+def test_names_in_figures_are_no_formulas() -> None:
+    with page_style():
+        figure = Figure()
+        figure.suptitle(r"$\foo$ <b>")
+    drawn = picture("key", "title", "caption", figure, "text")
+    assert r"$\foo$" in drawn.svg and "<b>" not in drawn.svg

@@ -94,8 +94,10 @@ def test_a_terminated_grid_closes_its_parent(started: Started, tmp_path: Path) -
 @pytest.mark.parametrize("launcher", ["isolated", "basic", "joblib"])
 def test_a_job_that_fails_costs_only_itself(launcher: str, quick: Driver) -> None:
     overrides = ["-m", *SMALL, "trainer.optimizer=sgd", "trainer.learning_rate=1e38,0.01"]
-    ended = quick.run(*overrides, f"hydra/launcher={launcher}")
+    callback = "+hydra.callbacks.note._target_=tests.sweep.ended.NoteEnd"
+    ended = quick.run(*overrides, f"hydra/launcher={launcher}", callback)
     assert ended.returncode == 1
+    assert Path("ended").exists(), "Hydra's callbacks are called all the same"
     assert "trainer.learning_rate=1e+38: the loss became" in ended.stdout
     assert "Traceback" not in ended.stdout + ended.stderr
     statuses = {

@@ -81,3 +81,9 @@ def test_only_what_decides_the_result_changes_the_fingerprint(
 ) -> None:
     plain, changed = (_plan(composed, point).jobs[0].fingerprint for point in ([], overrides))
     assert (plain == changed) == same
+
+
+def test_a_label_has_the_values_that_change_an_option_that_varies(composed: Composed) -> None:
+    points = [["kernel=k3", "kernel.filters=[2,2,4]", "seed=1"], ["kernel=k5", "kernel.filters=[2,2,4]", "seed=1"]]
+    labels = [job.label for job in _plan(composed, *points).jobs]
+    assert labels == ["kernel=k3 kernel.filters=[2,2,4]", "kernel=k5 kernel.filters=[2,2,4]"]

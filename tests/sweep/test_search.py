@@ -7,6 +7,7 @@ runs in `tests/launcher/test_hydra_suites.py`.
 import csv
 import io
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,7 +107,28 @@ def test_a_plan_lists_the_space_and_writes_nothing(quick: Driver) -> None:
     plan = quick.run(*SEARCH, "trainer.epochs=1", "kernel=k3,k5", "hydra/sweeper/sampler=grid", "plan=true")
     assert plan.returncode == 0, plan.stderr
     assert 'kernel: choice ["k3", "k5"]' in plan.stdout and "0 trials exist" in plan.stdout
+    assert ": 2 trials over" in plan.stdout and "remaining: 2 trials" in plan.stdout
     assert not Path("mlruns").exists() and not Path("outputs").exists()
+
+
+def test_a_plan_makes_the_sampler(quick: Driver) -> None:
+    plan = quick.run(*SEARCH, "kernel=k3,k5", "hydra.sweeper.sampler._target_=optuna.samplers.Nope", "plan=true")
+    assert plan.returncode == 1 and "optuna.samplers.Nope: must be the path of a class" in plan.stderr
+
+
+def test_the_printed_command_runs_as_it_is_printed(searched: Searched, quick: Driver) -> None:
+    own = searched.folder / "own options" / "reg"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("name: mine\nl2: 0.125\n")
+    words = ["--config-dir", str(own.parent), *SEARCH, "trainer.epochs=1", "reg=mine", "kernel=k3,k5"]
+    words += ["hydra.sweeper.n_trials=1", "confirm.top=0", "tracking.experiment=two words"]
+    first = quick.run(*words, folder=searched.folder)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "No artists with labels" not in first.stdout + first.stderr
+    printed = next(line for line in first.stdout.splitlines() if line.startswith("  python -m beans_exp"))
+    again = quick.run(*shlex.split(printed)[3:], folder=searched.folder)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "test/accuracy" in Results(searched.folder, "two words").children[0].data.metrics
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The plots of one run."""
 
+import io
+
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -29,3 +31,9 @@ def test_the_confusion_matrix_counts_labels_by_prediction() -> None:
     counts = np.asarray(axes.images[0].get_array())
     assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
     assert "2 of 4 right" in axes.get_title()
+
+
+def test_names_of_classes_are_no_formulas() -> None:
+    labels = np.array([0, 1, 2])
+    matrix = figures.confusion_matrix(labels, labels, [r"$\foo$", "a$b$", "c"])
+    matrix.savefig(io.BytesIO())

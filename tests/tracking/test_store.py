@@ -1,5 +1,6 @@
 """Which stores are opened, created and refused."""
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -13,7 +14,7 @@ from urllib.request import url2pathname
 import mlflow
 import pytest
 
-from beans_exp.errors import StoreError
+from beans_exp.errors import ConfigError, StoreError
 from beans_exp.schema import TrackingConfig
 from beans_exp.tracking.store import open_store, store_uri
 
@@ -99,3 +100,39 @@ def test_a_store_can_be_opened_in_a_thread() -> None:
     thread.start()
     thread.join()
     assert len(answers) == 1
+
+
+def test_the_store_is_named_by_its_key_then_by_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert store_uri(TrackingConfig()) == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///elsewhere/mlflow.db")
+    assert store_uri(TrackingConfig(uri="http://127.0.0.1:5000")) == "http://127.0.0.1:5000"
+    assert not caplog.records
+    for _ in range(2):
+        assert store_uri(TrackingConfig()) == f"sqlite:///{tmp_path}/elsewhere/mlflow.db"
+    (line,) = (record.message for record in caplog.records)
+    assert line == "the store is sqlite:///elsewhere/mlflow.db, from MLFLOW_TRACKING_URI"
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"), [("./mlruns", "must be an address starting with"), ("http://me:x@host", "without a password")]
+)
+def test_an_address_of_the_environment_that_is_no_store_is_refused(
+    uri: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(ConfigError, match=f"MLFLOW_TRACKING_URI.*{message}"):
+        store_uri(TrackingConfig())
+
+
+def test_the_experiment_is_named_by_its_key_then_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert TrackingConfig().experiment == "beans_exp"
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "leaves")
+    assert TrackingConfig().experiment == "leaves"
+    assert TrackingConfig(experiment="mine").experiment == "mine"
+
+
+def test_an_opened_store_does_not_look_like_the_users_choice() -> None:
+    open_store(store_uri(TrackingConfig(uri="sqlite:///elsewhere/mlflow.db")), "beans_exp")
+    assert "MLFLOW_TRACKING_URI" not in os.environ

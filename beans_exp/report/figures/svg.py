@@ -15,6 +15,7 @@ INK = "#010203"
 """Replaced by the page's text color; nothing else may use it."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a name with dollar signs is no formula
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.titlesize": 11,
