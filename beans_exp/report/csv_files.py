@@ -56,7 +56,10 @@ def _run(run: FinishedRun, scale: Scale) -> dict[str, Any]:
         line["mean_validation"] = area(run.curve.validation, scale.horizon)
     if run.tested:
         line |= {"images": len(run.tested.labels), "right": int(run.tested.right.sum())}
-        line |= {"calibration_error": run.tested.calibration.error, "brier": run.tested.brier}
+        found = run.tested.calibration
+        line |= {"calibration_error": found.error, "calibration_error_perfect": found.perfect_mean}
+        line |= {"calibration_error_perfect_95": found.perfect_high, "calibration_squared_error": found.squared_error}
+        line |= {"brier": run.tested.brier}
     return line
 
 
