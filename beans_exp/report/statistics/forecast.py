@@ -10,7 +10,7 @@ from beans_exp.report.statistics.contrast import Contrast
 
 POWER = 0.8
 RANGE = 0.8
-"""Probability that the true variance of the seeds lies in the range that the number of seeds is given for."""
+"""Probability that a true variance lies in the range of its estimate that the number of seeds is given for."""
 MOST_SEEDS = 1000
 MOST_IMAGES = 100
 """Times the present number of images, above which no number is given."""
@@ -32,8 +32,8 @@ class Forecast:
 
 def forecast(contrast: Contrast, level: float) -> Forecast:
     """Return what detects the difference of one `contrast` with p below 1 - `level`."""
-    low, high = _uncertainty(sum(contrast.seeds) - 2)
-    seeds = tuple(_seeds_needed(contrast, level, factor) for factor in (low, high))
+    factors = zip(_uncertainty(sum(contrast.seeds) - 2), _uncertainty(contrast.images - 1), strict=True)
+    seeds = tuple(_seeds_needed(contrast, level, *factor) for factor in factors)
     images = _images_needed(contrast, level) if min(contrast.seeds) >= ENOUGH_SEEDS else None
     variance = contrast.variance
     quantiles = student.ppf([(1 + level) / 2, POWER], variance.freedom).sum()
@@ -47,12 +47,12 @@ def _uncertainty(freedom: int) -> tuple[float, float]:
     return float(freedom / low), float(freedom / high)
 
 
-def _seeds_needed(contrast: Contrast, level: float, factor: float) -> int | None:
-    """Return the seeds per side if the variance that more seeds reduce is `factor` times its estimate."""
+def _seeds_needed(contrast: Contrast, level: float, of_seeds: float, of_images: float) -> int | None:
+    """Return the seeds per side if variances are that many times their estimates: what seeds reduce, and the rest."""
     seeds = np.arange(2, MOST_SEEDS + 1)
     present = len(contrast.seeds) / sum(1 / count for count in contrast.seeds)
-    part = factor * (contrast.variance.seeds + contrast.variance.both) * present / seeds
-    images = np.full(seeds.shape, contrast.variance.images)
+    part = of_seeds * (contrast.variance.seeds + contrast.variance.both) * present / seeds
+    images = np.full(seeds.shape, of_images * contrast.variance.images)
     return _first(seeds, _power(contrast, part, 2 * (seeds - 1), images, contrast.images - 1, level))
 
 
