@@ -17,7 +17,10 @@ from tests.report.conftest import group_of
 
 pytestmark = pytest.mark.xdist_group("report")
 
-HERE = Place(store_uri(TrackingConfig()), TrackingConfig().experiment)
+
+def _here() -> Place:
+    """Return the place that a command uses unless told otherwise, in the test's folder."""
+    return Place(store_uri(TrackingConfig()), TrackingConfig().experiment)
 
 
 def test_the_overrides_of_a_configuration_compose_to_its_values(
@@ -49,14 +52,14 @@ def test_existing_seeds_are_among_those_that_run(
     ours: list[int], theirs: list[int], words: str, collected: Collected
 ) -> None:
     sides = [_with_seeds(group_of(collected, "LeNet"), *seeds) for seeds in (ours, theirs)]
-    assert shlex.split(command_for_seeds(sides, HERE))[-1] == words
+    assert shlex.split(command_for_seeds(sides, _here()))[-1] == words
 
 
 def test_sides_that_differ_in_one_key_are_one_grid_and_others_two(collected: Collected) -> None:
     lenet, l2, top2 = (
         group_of(collected, title) for title in ("LeNet", "LeNet + L2 0.01", "Inception-v3, top 2 blocks")
     )
-    one, two = command_for_seeds([lenet, l2], HERE), command_for_seeds([lenet, top2], HERE)
+    one, two = command_for_seeds([lenet, l2], _here()), command_for_seeds([lenet, top2], _here())
     assert one == "python -m beans_exp -m reg.l2=0.0,0.01 'seed=range(3)'"
     assert two.split(" && ") == [
         "python -m beans_exp -m 'seed=range(3)'",

@@ -176,7 +176,8 @@ def test_up_to_four_configurations_without_a_twin_are_compared_in_all_pairs(
 
 def test_the_pairs_are_a_view_of_their_own(collected: Collected, studies: list[Study]) -> None:
     results, pairs, *_ = views(_others(_rates(collected, 3), studies), SCALE)
-    assert [heading for heading, _ in results.headings] == ["configuration", "seeds", "measured", "correct"]
+    headings = ["configuration", "seeds", "measured", "correct", "new images and seeds", "one more training"]
+    assert [heading for heading, _ in results.headings] == headings
     assert (pairs.title, len(pairs.rows)) == ("All pairs", 3)
     assert [row[0].small[:7] for row in pairs.rows] == ["against"] * 3
 
