@@ -27,6 +27,7 @@ ONE_PROCESS = "hydra/launcher=basic"
 BY_ANOTHER_TEST = {
     "python -m beans_exp.report": "tests/report",
     "python -m beans_exp.report --sweep SWEEP_ID --out report": "tests/report",
+    "python -m beans_exp.report --margin 3": "tests/report",
     "python -m beans_exp.predict RUN_ID leaf.jpg more_leaves/": "test_predict",
     "python -m beans_exp.predict RUN_ID more_leaves/ --json": "test_predict",
     "python -m beans_exp.predict RUN_ID more_leaves/ --gradcam heat": "test_predict",

@@ -18,11 +18,13 @@ from beans_exp.hpo.heartbeat import Heartbeat
 from beans_exp.hpo.leases import Leases
 from beans_exp.hpo.sampler import make_sampler, number_of_points
 from beans_exp.hpo.storage import open_storage, storage_file, unusable_storage_as_error
-from beans_exp.hpo.trial_attrs import RETRIED, counted
+from beans_exp.hpo.trial_attrs import FINGERPRINT, RETRIED, counted
 from beans_exp.locks import locked
 
 DESCRIPTION = "beans.search"
 """The attribute of a study that holds its description."""
+LOOKS = "beans.looks"
+"""The attribute of a study that lists the fingerprints of the winners that were tested."""
 UNRECORDED = {"result version": "2 or lower"}
 """Facts of older studies, whose descriptions lack them."""
 WORDS = "fixed overrides"
@@ -125,6 +127,18 @@ class SharedStudy:
     def has_ended(self, trial: Trial) -> bool:
         """Whether any process has ended `trial`."""
         return self.study._storage.get_trial(trial._trial_id).state.is_finished()
+
+    def count_look(self, winner: FrozenTrial) -> int:
+        """Record that the configuration of `winner` is tested, and return how many different ones have been.
+
+        Call it while no other process confirms the search.
+        """
+        known = self.study.user_attrs.get(LOOKS, [])
+        mark = winner.user_attrs.get(FINGERPRINT, f"trial {winner.number}")
+        if mark not in known:
+            known = [*known, mark]
+            self.study.set_user_attr(LOOKS, known)
+        return len(known)
 
     def _beat(self) -> None:
         self.leases.renew()

@@ -30,6 +30,9 @@ def _parser() -> argparse.ArgumentParser:
         "--config-dir", type=user_path, metavar="DIR", help="a folder with studies of your own: report/, study/"
     )
     parser.add_argument("--threshold", type=_share, default=0.75, help="validation accuracy for convergence (0.75)")
+    parser.add_argument(
+        "--margin", type=_points, default=5.0, help="points by which accuracies may differ and still be the same (5)"
+    )
     parser.add_argument("--data-dir", help="the folder of the test images, for data=folder and data=beans")
     parser.add_argument("--no-images", action="store_true", help="leave out test images and Grad-CAM")
     parser.add_argument("--out", type=Path, default=Path("report"), help="the folder to write to (report)")
@@ -43,6 +46,13 @@ def _share(text: str) -> float:
     return value
 
 
+def _points(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 100:
+        raise argparse.ArgumentTypeError(f"{text}: must be above 0 and below 100")
+    return value
+
+
 def _report(words: argparse.Namespace) -> None:
     with no_collections():
         from beans_exp.report.build import build_report, write_report
@@ -53,7 +63,14 @@ def _report(words: argparse.Namespace) -> None:
     reader = open_reader(store_uri(TrackingConfig(uri=words.tracking_uri)), words.experiment)
     sweep = reader.sweep(words.sweep) if words.sweep else None
     options = ReportOptions(
-        words.filter, sweep, words.baseline, words.threshold, words.data_dir, not words.no_images, words.config_dir
+        words.filter,
+        sweep,
+        words.baseline,
+        words.threshold,
+        words.data_dir,
+        not words.no_images,
+        words.config_dir,
+        words.margin / 100,
     )
     report = build_report(reader, options)
     files = write_report(report, words.out)

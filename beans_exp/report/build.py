@@ -10,6 +10,7 @@ from beans_exp.report.csv_files import csv_files
 from beans_exp.report.entries import Table
 from beans_exp.report.findings import Findings, ReportOptions
 from beans_exp.report.page import Report, render_markdown, render_page
+from beans_exp.report.replicates import Place, command_for_seeds
 from beans_exp.report.runs.collect import Collected, collect
 from beans_exp.report.runs.convergence import Scale, longest
 from beans_exp.report.runs.groups import Group, data_name
@@ -35,7 +36,8 @@ def build_report(reader: Reader, options: ReportOptions) -> Report:
         raise BeansExpError(f"no runs to report: {_scope(reader, options)} has none")
     assign_rows(collected.groups, studies)
     groups = in_order(collected.groups, studies)
-    tables = make_tables(groups, studies, options.baseline)
+    tables = make_tables(groups, studies, options.baseline, options.margin)
+    _add_seeds(tables, Place(reader.uri, reader.experiment))
     found = Findings(reader, options, studies, groups, tables, Scale(options.threshold, longest(groups)))
     found.problems.extend([*collected.problems, *_problems(found)])
     sections = [section for make in SECTIONS for section in make(found)]
@@ -65,6 +67,13 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     return [folder / name for name in texts]
 
 
+def _add_seeds(tables: Sequence[Table], place: Place) -> None:
+    """Set the command that adds seeds on each comparison with a single seed."""
+    for entry in (entry for table in tables for entry in table.compared):
+        if entry.comparison and entry.comparison.one_seed and entry.group and entry.baseline and entry.baseline.group:
+            entry.add_seeds = command_for_seeds([entry.baseline.group, entry.group], place)
+
+
 def _scope(reader: Reader, options: ReportOptions) -> str:
     parts = [f"the sweep {options.sweep.name} of" if options.sweep else "", f"the experiment {reader.experiment}"]
     parts += [f"with {options.query}"] if options.query else []
@@ -82,8 +91,15 @@ def _facts(found: Findings, collected: Collected) -> list[tuple[str, str]]:
         ("data", "; ".join(data) + (f"; {' or '.join(map(str, tests))} test images" if tests else "")),
         *([("all with", " ".join(common))] if common else []),
         ("store", found.reader.uri),
+        *_families(found.tables),
         ("created", datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")),
     ]
+
+
+def _families(tables: Sequence[Table]) -> list[tuple[str, str]]:
+    """Return how many comparisons the page corrects for."""
+    sizes = {entry.comparison.family for table in tables for entry in table.compared if entry.comparison}
+    return [("comparisons", f"{size}, of test accuracies; Holm's correction covers all of them") for size in sizes]
 
 
 def _problems(found: Findings) -> list[str]:

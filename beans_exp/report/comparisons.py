@@ -1,17 +1,19 @@
 """The choice of comparisons (unregularized twins, all pairs, the best, or a given baseline), and their results."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from beans_exp.report.bootstrap import compare
 from beans_exp.report.deciding import DEFAULTS
 from beans_exp.report.entries import Entry, Table
-from beans_exp.report.runs.groups import Group, data_name
-from beans_exp.report.statistics import holm
+from beans_exp.report.runs.groups import GAP, Group, data_name
+from beans_exp.report.statistics.comparison import MARGIN, compare
+from beans_exp.report.statistics.exact import holm
+from beans_exp.report.statistics.gap import compare_gaps
 
 REGULARIZERS = tuple(key for key in DEFAULTS if key.startswith("reg."))
 ALL_PAIRS = 4
@@ -74,18 +76,45 @@ def compare_with(table: Table, chosen: Group) -> None:
         entry.baseline = baseline if entry.group and entry.group is not chosen else None
 
 
-def fill_in(table: Table) -> None:
-    """Compare the entries and pairs that have a baseline, and correct their p by Holm."""
+def fill_in(table: Table, margin: float = MARGIN) -> None:
+    """Compare the entries and pairs that have a baseline; `correct` completes the comparisons."""
     for entry in table.compared:
         assert entry.baseline
         entry.why_not = why_no_comparison(entry, entry.baseline)
         if not entry.why_not:
             assert entry.group and entry.group.results and entry.baseline.group and entry.baseline.group.results
-            entry.comparison = compare(entry.group.results, entry.baseline.group.results)
-    found = [(entry, entry.comparison) for entry in table.compared if entry.comparison]
-    corrected = holm([comparison.p for _, comparison in found])
-    for (entry, comparison), value in zip(found, corrected, strict=True):
-        entry.comparison = replace(comparison, p_holm=value)
+            entry.comparison = compare(entry.group.results, entry.baseline.group.results, margin)
+        if entry.group and entry.baseline.group and entry.group.data == entry.baseline.group.data:
+            entry.gap = compare_gaps(entry.group.metric(GAP), entry.baseline.group.metric(GAP))
+
+
+def correct(tables: Sequence[Table]) -> None:
+    """Correct the p of all comparisons of `tables` together by Holm, and apart from them those of the gaps."""
+    entries = [entry for table in tables for entry in table.compared]
+    compared = {_sides(entry): entry.comparison for entry in entries if entry.comparison}
+    corrected = _corrected({sides: found.p for sides, found in compared.items()})
+    same = _corrected({sides: found.p_same for sides, found in compared.items()})
+    gaps = _corrected({_sides(entry): entry.gap.p for entry in entries if entry.gap})
+    for entry in entries:
+        sides = _sides(entry)
+        if entry.comparison:
+            values: dict[str, Any] = {"p_holm": corrected[sides], "p_same_holm": same[sides], "family": len(compared)}
+            entry.comparison = replace(entry.comparison, **values)
+        if entry.gap:
+            entry.gap = replace(entry.gap, p_holm=gaps[sides])
+
+
+Sides: TypeAlias = frozenset[int]
+"""Identifies a comparison, whichever side is the baseline: a page may show it in several tables."""
+
+
+def _sides(entry: Entry) -> Sides:
+    assert entry.baseline
+    return frozenset((id(entry.group), id(entry.baseline.group)))
+
+
+def _corrected(values: Mapping[Sides, float]) -> dict[Sides, float]:
+    return dict(zip(values, holm([*values.values()]), strict=True))
 
 
 def why_no_comparison(entry: Entry, baseline: Entry) -> str:

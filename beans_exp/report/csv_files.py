@@ -10,7 +10,12 @@ from beans_exp.files import csv_text
 from beans_exp.report.entries import Entry, Table
 from beans_exp.report.runs.convergence import Scale, area, convergence, reached
 from beans_exp.report.runs.groups import METRICS, FinishedRun, Group
-from beans_exp.report.statistics import wilson
+from beans_exp.report.statistics.comparison import Comparison
+from beans_exp.report.statistics.contrast import Contrast
+from beans_exp.report.statistics.exact import wilson
+from beans_exp.report.statistics.forecast import forecast
+from beans_exp.report.statistics.gap import GapContrast
+from beans_exp.report.statistics.means import interval_of_mean, interval_of_next
 
 FORMULA = ("=", "+", "-", "@", "\t")
 """How texts begin that a spreadsheet runs."""
@@ -58,7 +63,10 @@ def _run(run: FinishedRun, scale: Scale) -> dict[str, Any]:
         line["mean_validation"] = area(run.curve.validation, scale.horizon)
     if run.tested:
         line |= {"images": len(run.tested.labels), "right": int(run.tested.right.sum())}
-        line |= {"calibration_error": run.tested.calibration.error, "brier": run.tested.brier}
+        found = run.tested.calibration
+        line |= {"calibration_error": found.error, "calibration_error_perfect": found.perfect_mean}
+        line |= {"calibration_error_perfect_95": found.perfect_high, "calibration_squared_error": found.squared_error}
+        line |= {"brier": run.tested.brier}
     return line
 
 
@@ -95,8 +103,12 @@ def _tests(group: Group) -> dict[str, Any]:
         return {}
     images = results.right.shape[1]
     right = float(results.right.sum(axis=1).mean())
-    low, high = wilson(right, images)
-    line: dict[str, Any] = {"images": images, "right mean": right, "Wilson low": low, "Wilson high": high}
+    line: dict[str, Any] = {"images": images, "right mean": right, "runs with predictions": len(results.right)}
+    if len(results.right) == 1:
+        line["Wilson low"], line["Wilson high"] = wilson(right, images)
+    elif images > 1:
+        line["mean low"], line["mean high"] = interval_of_mean(results.right)
+        line["next low"], line["next high"] = interval_of_next(results.right)
     line["calibration error mean"] = float(np.mean([tested.calibration.error for tested in group.tested]))
     line["Brier mean"] = float(np.mean([tested.brier for tested in group.tested]))
     for name in ("precision", "recall", "f1"):
@@ -133,22 +145,51 @@ def _comparison(entry: Entry) -> dict[str, Any]:
     found = entry.comparison
     if found is None:
         return {"verdict": f"not compared: {entry.why_not}"}
-    return {
+    line: dict[str, Any] = {
+        "verdict": entry.verdict[0],
         "difference": found.difference,
-        "low": found.low,
-        "high": found.high,
-        "interval": "95 % bootstrap over test images and seeds",
-        "p": found.p,
-        "p_holm": found.p_holm,
-        "verdict": found.verdict,
         "images": found.images,
         "seeds": found.seeds[0],
         "seeds_baseline": found.seeds[1],
-        "paired_seeds": found.paired_seeds,
-        "images_needed": found.needs.images or "",
-        "seeds_needed": found.needs.seeds or "",
-        "tellable": found.needs.detectable,
+        "p": found.p,
+        "p_holm": found.p_holm,
+        "comparisons": found.family,
         "mcnemar": " ".join(
             f"seed{test.seed}:{test.only_group}:{test.only_baseline}:p={test.p:.4g}" for test in found.mcnemar
         ),
+    }
+    line |= _contrast(found, found.contrast) if found.contrast else {"add_seeds": entry.add_seeds}
+    return line | (_gap(entry.gap) if entry.gap else {})
+
+
+def _contrast(found: Comparison, contrast: Contrast) -> dict[str, Any]:
+    needs = forecast(contrast, found.corrected_level)
+    variance = contrast.variance
+    return {
+        "low": contrast.low,
+        "high": contrast.high,
+        "interval": "95 % t over new test images and seeds",
+        "freedom": variance.freedom,
+        "margin": found.margin,
+        "p_same": found.p_same,
+        "p_same_holm": found.p_same_holm,
+        "margin_shown": contrast.margin(found.corrected_level),
+        "variance_images": variance.images,
+        "variance_seeds": variance.seeds,
+        "variance_both": variance.both,
+        "seeds_needed_low": needs.seeds[0] or "",
+        "seeds_needed_high": needs.seeds[1] or "",
+        "images_needed": needs.images or "",
+        "tellable": needs.detectable,
+    }
+
+
+def _gap(found: GapContrast) -> dict[str, Any]:
+    return {
+        "gap difference": found.difference,
+        "gap low": found.low,
+        "gap high": found.high,
+        "gap p": found.p,
+        "gap p_holm": found.p_holm,
+        "gap verdict": found.verdict,
     }

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from beans_exp.report.bootstrap import Comparison
 from beans_exp.report.runs.groups import Group
+from beans_exp.report.statistics.comparison import Comparison
+from beans_exp.report.statistics.gap import GapContrast
 from beans_exp.report.studies.rows import Row
 from beans_exp.report.verdicts import verdict_in_words
 
@@ -21,14 +22,18 @@ class Entry:
     """The runs' differences from the row's values."""
     baseline: "Entry | None" = None
     comparison: Comparison | None = None
+    gap: GapContrast | None = None
     why_not: str = ""
     """The reason if there is no comparison."""
+    add_seeds: str = ""
+    """The command that adds seeds to both sides, where one of them has a single seed."""
 
     @property
     def verdict(self) -> tuple[str, str]:
         """The comparison's verdict and its caveat, or why there is none."""
         if self.comparison:
-            return verdict_in_words(self.comparison)
+            verdict, caveat = verdict_in_words(self.comparison)
+            return verdict, f"{caveat}; to add seeds: {self.add_seeds}" if self.add_seeds else caveat
         return ("not compared", self.why_not) if self.why_not else ("", "")
 
     @property

@@ -8,6 +8,7 @@ from beans_exp.report.entries import Table
 from beans_exp.report.figures.looks import Palette
 from beans_exp.report.runs.convergence import Scale
 from beans_exp.report.runs.groups import Group
+from beans_exp.report.statistics.comparison import MARGIN
 from beans_exp.report.studies.study import Study
 from beans_exp.tracking.reader import Reader, Sweep
 
@@ -25,6 +26,8 @@ class ReportOptions:
     """Whether test images and Grad-CAM are shown."""
     config_dir: Path | None = None
     """A folder with studies of the user's own."""
+    margin: float = MARGIN
+    """A difference in accuracy that does not matter."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,11 @@ from collections.abc import Sequence
 
 from beans_exp.report.columns.cells import points
 from beans_exp.report.entries import Entry, Table
+from beans_exp.report.statistics.comparison import BETTER, DIFFER, SAME, UNDECIDED, WORSE
+from beans_exp.report.verdicts import source_in_words
 
+TOLD = (BETTER, WORSE, SAME, DIFFER)
+"""Verdicts that a summary of many comparisons shows."""
 MANY = 8
 """Comparisons of a table above which the summary counts them."""
 
@@ -21,7 +25,7 @@ def _sentences(table: Table) -> list[str]:
     if len(compared) <= MANY:
         return [_sentence(entry) for entry in compared]
     counts = Counter(entry.verdict[0] for entry in compared)
-    shown = [_sentence(entry) for entry in compared if entry.verdict[0] in ("better", "worse")][:MANY]
+    shown = [_sentence(entry) for entry in compared if entry.comparison and entry.comparison.verdict in TOLD][:MANY]
     parts = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
     return [f"{len(compared)} configurations against their baselines: {parts}.", *shown]
 
@@ -29,6 +33,10 @@ def _sentences(table: Table) -> list[str]:
 def _sentence(entry: Entry) -> str:
     found, baseline = entry.comparison, entry.baseline
     assert found and baseline
-    seeds = f"{found.seeds[0]} and {found.seeds[1]} seeds" if max(found.seeds) > 1 else "one seed each"
-    span = f"{points(found.difference)} points (95 % bootstrap {points(found.low)} to {points(found.high)}; {seeds})"
-    return f"{entry.title} against {baseline.title}: {entry.verdict[0]}, {span}."
+    verdict, caveat = entry.verdict
+    start = f"{entry.title} against {baseline.title}: {verdict}, {points(found.difference)} points"
+    if found.contrast is None:
+        return f"{start} ({caveat})"
+    span = f"95 % interval {points(found.contrast.low)} to {points(found.contrast.high)}"
+    end = f" {source_in_words(found.contrast.variance).capitalize()}." if found.verdict == UNDECIDED else ""
+    return f"{start} ({span}; {found.seeds[0]} and {found.seeds[1]} seeds).{end}"

@@ -5,18 +5,21 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from beans_exp.errors import ConfigError
-from beans_exp.report.comparisons import compare_freely, compare_with, fill_in, is_twin
+from beans_exp.report.comparisons import compare_freely, compare_with, correct, fill_in, is_twin
 from beans_exp.report.entries import Entry, Table
 from beans_exp.report.runs.groups import Group, data_key, data_name
+from beans_exp.report.statistics.comparison import MARGIN
 from beans_exp.report.studies.study import Contrast, Family, PlannedTable, Study
 
 
-def make_tables(groups: Sequence[Group], studies: Sequence[Study], baseline: str | None = None) -> list[Table]:
+def make_tables(
+    groups: Sequence[Group], studies: Sequence[Study], baseline: str | None = None, margin: float = MARGIN
+) -> list[Table]:
     """Return the studies' tables and contrasts, then a table of other configurations for each data set.
 
     A study's table is left out if fewer than two of its rows have runs. `baseline` is the title of a configuration,
-    the name of a row, or the beginning of a run's id; it replaces every table's own. Raises ConfigError for a
-    `baseline` that is none of these.
+    the name of a row, or the beginning of a run's id; it replaces every table's own. Two configurations count as the
+    same within `margin`. Raises ConfigError for a `baseline` that is none of these.
     """
     chosen = find_baseline(groups, baseline) if baseline else None
     tables = [_planned(plan, study, groups) for study in studies for plan in study.tables]
@@ -26,7 +29,8 @@ def make_tables(groups: Sequence[Group], studies: Sequence[Study], baseline: str
     for table in tables:
         if chosen is not None:
             compare_with(table, chosen)
-        fill_in(table)
+        fill_in(table, margin)
+    correct(tables)
     return tables
 
 

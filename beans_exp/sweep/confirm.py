@@ -1,4 +1,4 @@
-"""The confirmation of a search: its best configurations on fresh seeds, ranked by validation; the winner is tested."""
+"""The confirmation of a search: its best configurations on fresh seeds; the winner is tested on still others."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -13,6 +13,7 @@ from rich.table import Table
 
 from beans_exp.files import csv_text
 from beans_exp.hpo import space
+from beans_exp.hpo.study import SharedStudy
 from beans_exp.hpo.trial_attrs import FINGERPRINT
 from beans_exp.schema import ObjectiveConfig
 from beans_exp.sweep.composer import Composer
@@ -42,11 +43,22 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Confirmation:
-    """The winner by mean validation, if any, and whether every run completed."""
+class Tested:
+    """The winner's runs on the test images, whose seeds were drawn after the choice."""
 
-    winner: FrozenTrial | None
+    points: list[Point]
+    accuracies: list[float]
+    looks: int
+    """How many different winners of the study have been tested, this one included."""
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """The candidates, the best by mean validation first, the winner's test, and whether every run completed."""
+
+    ranked: list[Candidate]
     complete: bool
+    tested: Tested | None = None
 
 
 def best_trials(trials: Sequence[FrozenTrial], maximize: bool, count: int) -> list[FrozenTrial]:
@@ -59,34 +71,40 @@ def best_trials(trials: Sequence[FrozenTrial], maximize: bool, count: int) -> li
     return list(distinct.values())[:count]
 
 
-def confirm(
-    trials: Sequence[FrozenTrial], composer: Composer, jobs: SweepJobs, objective: ObjectiveConfig
-) -> Confirmation:
-    """Run the best `confirm.top` trials on `confirm.seeds` fresh seeds, and test the winner's runs.
+def confirm(study: SharedStudy, composer: Composer, jobs: SweepJobs, objective: ObjectiveConfig) -> Confirmation:
+    """Run the best `confirm.top` trials on `confirm.seeds` fresh seeds, and test the winner on as many others.
 
-    They are ranked by their mean objective on validation. No other run is tested: the test split is used once.
+    They are ranked by their mean objective on validation. The runs that were chosen by are not tested: the choice
+    favors seeds that were lucky. No other configuration is tested.
     """
-    shared = composer.shared_config()
+    trials, shared = study.counted, composer.shared_config()
     wanted = shared.confirm
     if wanted.top == 0:
-        return Confirmation(None, complete=True)
+        return Confirmation([], complete=True)
     if len(objective.metrics) > 1:
         log.info("confirmation skipped: several objectives have no single best configuration")
-        return Confirmation(None, complete=True)
+        return Confirmation([], complete=True)
     maximize = objective.directions[0] == "maximize"
     best = best_trials(trials, maximize, wanted.top)
-    fresh = _fresh_seeds(trials, shared.seed, wanted.seeds)
-    points = {trial.number: _points(trial, composer, fresh) for trial in best}
+    fresh = _fresh_seeds(trials, shared.seed, 2 * wanted.seeds)
+    points = {trial.number: _points(trial, composer, fresh[: wanted.seeds]) for trial in best}
     log.info("confirmation: %d configurations, %d fresh seeds each", len(points), wanted.seeds)
     values = run_points(jobs, [point for seeds in points.values() for point in seeds])
     ranked = _ranked(trials, points, values, maximize)
-    tests = [composer.tested(point) for point in ranked[0].points] if ranked else []
-    tested = run_points(jobs, tests)
-    accuracies = [jobs.metric(point, "test/accuracy") for point in tests]
-    _print(ranked, [value for value in accuracies if value is not None], objective.metrics[0], wanted.seeds)
-    _log(ranked, jobs)
-    complete = len(values) == wanted.seeds * len(points) and len(tested) == len(tests)
-    return Confirmation(ranked[0].trial if ranked else None, complete)
+    complete = len(values) == wanted.seeds * len(points)
+    tested = _test(ranked[0].trial, study, composer, jobs, fresh[wanted.seeds :]) if ranked else None
+    _print(ranked, tested, objective.metrics[0], wanted.seeds)
+    _log(ranked, tested, jobs)
+    return Confirmation(ranked, complete and (tested is None or len(tested.accuracies) == wanted.seeds), tested)
+
+
+def _test(winner: FrozenTrial, study: SharedStudy, composer: Composer, jobs: SweepJobs, seeds: Sequence[int]) -> Tested:
+    """Train and test the winner with `seeds`, and count the look at the test images before it is taken."""
+    looks = study.count_look(winner)
+    points = [composer.tested(point) for point in _points(winner, composer, seeds)]
+    run_points(jobs, points)
+    accuracies = [jobs.metric(point, "test/accuracy") for point in points]
+    return Tested(points, [value for value in accuracies if value is not None], looks)
 
 
 def _ranked(
@@ -136,23 +154,38 @@ def run_points(jobs: SweepJobs, points: Sequence[Point]) -> dict[str, float]:
     return values
 
 
-def _print(ranked: Sequence[Candidate], tested: Sequence[float], name: str, seeds: int) -> None:
-    table = Table("trial", f"{name} in the search", f"{name} on {seeds} fresh seeds", "test/accuracy", box=SIMPLE_HEAD)
+def _print(ranked: Sequence[Candidate], tested: Tested | None, name: str, seeds: int) -> None:
+    test = f"test/accuracy on {seeds} others"
+    table = Table("trial", f"{name} in the search", f"{name} on {seeds} fresh seeds", test, box=SIMPLE_HEAD)
     for rank, candidate in enumerate(ranked):
-        tests = ", ".join(f"{value:.4f}" for value in tested) if rank == 0 else ""
+        tests = ", ".join(f"{value:.4f}" for value in tested.accuracies) if tested and rank == 0 else ""
         table.add_row(str(candidate.trial.number), f"{candidate.trial.values[0]:.4f}", candidate.spread, tests)
     open_console().print(table)
 
 
-def _log(candidates: Sequence[Candidate], jobs: SweepJobs) -> None:
-    header = ["trial", "searched", "seed", "value", "run_id", "overrides"]
+def _log(candidates: Sequence[Candidate], tested: Tested | None, jobs: SweepJobs) -> None:
+    header = ["trial", "searched", "seed", "value", "run_id", "overrides", "test_accuracy"]
     rows = [row for candidate in candidates for row in _rows(candidate, jobs)]
+    if tested:
+        rows += _tested_rows(candidates[0].trial, tested, jobs)
     jobs.sweep.parent.log_text(csv_text(header, rows), "confirmation.csv")
     if candidates:
         jobs.sweep.parent.log_metric("confirm/mean", candidates[0].mean)
 
 
 def _rows(candidate: Candidate, jobs: SweepJobs) -> Iterator[list[object]]:
-    trial, overrides = candidate.trial, " ".join(space.to_overrides(candidate.trial.params))
     for point, value in zip(candidate.points, candidate.values, strict=True):
-        yield [trial.number, trial.values[0], point.config.seed, value, jobs.run_id(point.fingerprint), overrides]
+        yield _row(candidate.trial, point, value, "", jobs)
+
+
+def _tested_rows(winner: FrozenTrial, tested: Tested, jobs: SweepJobs) -> Iterator[list[object]]:
+    """Yield the runs that were tested; no choice was made by their `value`."""
+    for point in tested.points:
+        value, accuracy = (jobs.metric(point, name) for name in (point.config.objective.metrics[0], "test/accuracy"))
+        yield _row(winner, point, value, accuracy, jobs)
+
+
+def _row(trial: FrozenTrial, point: Point, value: object, accuracy: object, jobs: SweepJobs) -> list[object]:
+    overrides = " ".join(space.to_overrides(trial.params))
+    run_id = jobs.run_id(point.fingerprint)
+    return [trial.number, trial.values[0], point.config.seed, value, run_id, overrides, accuracy]

@@ -83,7 +83,8 @@ def print_search_preview(
     trials = counted(_trials(url, name))
     states = Counter(trial.state.name.lower() for trial in trials)
     print(f"{len(trials)} trials exist{_listed(states)}")
-    remaining, runs = max(0, n_trials - len(trials)), confirm.top * confirm.seeds
+    remaining = max(0, n_trials - len(trials))
+    runs = (confirm.top + 1) * confirm.seeds if confirm.top else 0  # the winner is tested on seeds of its own
     print(f"remaining: {remaining} trials, {runs} confirmation runs; {_time(trials, remaining, runs)}")
 
 

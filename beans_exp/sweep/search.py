@@ -84,6 +84,6 @@ def _search_and_confirm(
     SearchLoop(options, composer, study, jobs, checked.tunes).run()
     succeeded = judge(study.counted, options)
     with confirmation_lock(study):
-        confirmed = confirm(study.counted, composer, jobs, config.objective) if succeeded else None
-        summarize(study, composer, jobs, config, confirmed.winner if confirmed else None)
+        confirmed = confirm(study, composer, jobs, config.objective) if succeeded else None
+        summarize(study, composer, jobs, config, confirmed)
     return confirmed is not None and confirmed.complete

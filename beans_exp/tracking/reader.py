@@ -234,7 +234,10 @@ def open_reader(uri: str, experiment: str) -> Reader:
 
 
 def parse_predictions(text: str) -> Predictions:
-    """Read `predictions.csv`; raises ValueError for truncated lines, unknown classes and values that are no numbers."""
+    """Read `predictions.csv`.
+
+    Raises ValueError for truncated lines, unknown classes, and values that are no numbers or no probabilities.
+    """
     header, *lines = [line for line in csv.reader(io.StringIO(text)) if line] or [[]]
     if header[:3] != ["index", "label", "predicted"] or len(header) < 5:
         raise ValueError(f"its header is {','.join(header)[:80]}")
@@ -246,7 +249,7 @@ def parse_predictions(text: str) -> Predictions:
         classes,
         np.array([classes.index(line[1]) for line in lines]),
         np.array([classes.index(line[2]) for line in lines]),
-        np.array([line[3:] for line in lines], dtype=np.float64),
+        _probabilities(lines),
     )
 
 
@@ -261,6 +264,15 @@ def _study(tag: str | None) -> dict[str, Any] | None:
         return {"name": str(found["name"]), "wanted": int(found["wanted"])}
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def _probabilities(lines: list[list[str]]) -> np.ndarray:
+    """Return float64 (n, classes); raises ValueError for a line that is no distribution, such as NaN."""
+    found = np.array([line[3:] for line in lines], dtype=np.float64)
+    broken = np.flatnonzero(~(np.isfinite(found) & (found >= 0)).all(axis=1) | ~(found.sum(axis=1) > 0))
+    if broken.size:
+        raise ValueError(f"the probabilities of image {lines[broken[0]][0]} are {','.join(lines[broken[0]][3:])[:80]}")
+    return found
 
 
 def _both(first: str, second: str) -> str:

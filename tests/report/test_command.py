@@ -16,8 +16,9 @@ pytestmark = pytest.mark.xdist_group("report")
 def test_the_command_writes_the_page_and_prints_its_verdicts(
     store: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    main(["grid", "--tracking-uri", store, "--out", "made/here", "--no-images", "--threshold", "0.6"])
+    main(["grid", "--tracking-uri", store, "--out", "made/here", "--no-images", "--threshold", "0.6", "--margin", "60"])
     printed = capsys.readouterr().out
+    assert "the same within 60 points" in printed
     assert "LeNet + L2 0.01 against LeNet: better" in printed
     assert f"open {tmp_path / 'made/here/report.html'}" in printed
     names = {file.name for file in Path("made/here").iterdir()}
@@ -52,6 +53,14 @@ def test_bad_input_is_one_line(store: str, words: list[str], message: str, capsy
     assert error.startswith("error: ")
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("margin", ["0", "100", "-5", "nan", "five"])
+def test_a_margin_must_be_points_between_0_and_100(margin: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([f"--margin={margin}"])
+    assert ended.value.code == 2
+    assert "--margin" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_store_is_named_and_nothing_is_created(capsys: pytest.CaptureFixture[str]) -> None:

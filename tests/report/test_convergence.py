@@ -38,3 +38,16 @@ def test_a_run_that_never_reaches_the_threshold_counts_as_infinite() -> None:
     found = convergence(group, 0.75, 2)
     assert found is not None
     assert found.epochs == np.inf
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"), [([1, 2, 7, 8], 4.5), ([3, None], np.inf), ([1, 2, 3, None], 2.5), ([None], np.inf)]
+)
+def test_the_median_of_an_even_number_of_runs_is_the_mean_of_the_middle_two(
+    epochs: list[int | None], expected: float
+) -> None:
+    curves = ([0.5] * (9 if epoch is None else epoch - 1) + [0.5 if epoch is None else 0.8] for epoch in epochs)
+    group = Group({}, None, {seed: _run(curve, seed=seed) for seed, curve in enumerate(curves)})
+    found = convergence(group, 0.75, 9)
+    assert found is not None
+    assert found.epochs == expected

@@ -1,6 +1,7 @@
 """The page and its files: self-contained, accessible, complete."""
 
 import csv
+import html
 import io
 import re
 from dataclasses import replace
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 
 from beans_exp.report import build
 from beans_exp.report.csv_files import csv_files
+from beans_exp.report.entries import Table
 from beans_exp.report.figures.svg import page_style, picture
 from beans_exp.report.findings import Findings, ReportOptions
 from beans_exp.report.page import Report, Section, render_markdown, render_page
@@ -99,7 +101,7 @@ def test_the_page_names_what_is_missing(report: Report, page: str) -> None:
 def test_the_summary_has_every_verdict_with_its_interval(report: Report) -> None:
     lines = dict(report.summary)["Regularization"]
     assert re.fullmatch(
-        r"LeNet \+ L2 0\.01 against LeNet: better, \+[\d.]+ points \(95 % bootstrap .+ to .+; 3 and 3 seeds\)\.",
+        r"LeNet \+ L2 0\.01 against LeNet: better, \+[\d.]+ points \(95 % interval .+ to .+; 3 and 3 seeds\)\.",
         lines[0],
     )
     assert report.summary[0][0].startswith("LeNet against Inception"), "contrasts come first"
@@ -120,6 +122,32 @@ def test_csv_files_have_every_number(report: Report, collected: Collected) -> No
     l2 = next(row for row in rows["comparisons.csv"] if row["configuration"] == "LeNet + L2 0.01")
     assert (l2["baseline"], l2["verdict"], l2["seeds"]) == ("LeNet", "better", "3")
     assert len(l2["mcnemar"].split()) == 3
+    assert float(l2["low"]) < float(l2["difference"]) < float(l2["high"])
+    assert (l2["seeds_needed_low"], l2["images_needed"]) != ("", "") and l2["images_needed"] == ""
+
+
+def test_one_seed_gives_no_verdict_on_configurations_anywhere(report: Report, page: str) -> None:
+    """In the page, Markdown, CSV and summary (which the terminal prints) alike, and each ends with the way out."""
+    title = "LeNet, kernels 3x3"
+    command = "python -m beans_exp -m kernel.size=5,3 tracking.experiment=grid tracking.uri=sqlite:///"
+    (line,) = [line for line in dict(report.summary)["Kernel size"] if line.startswith(title)]
+    (csv_row,) = [
+        row for row in csv.DictReader(io.StringIO(report.files["comparisons.csv"])) if row["configuration"] == title
+    ]
+    markdown = next(row for row in render_markdown(report).splitlines() if row.startswith(f"| {title}"))
+    for text in (line, markdown, " ".join(csv_row.values())):
+        assert "these two trainings" in text
+        assert command in text and "'seed=range(3)'" in text
+        assert not re.search("better in this run|worse in this run|: (better|worse),", text)
+    assert html.escape(command) in page
+    assert (csv_row["low"], csv_row["p_same"], csv_row["seeds_needed_low"]) == ("", "", "")
+    assert "one seed cannot show which configuration is better" in line
+
+
+def test_the_page_names_the_number_of_comparisons(report: Report, tables: list[Table], page: str) -> None:
+    family = next(entry.comparison.family for table in tables for entry in table.compared if entry.comparison)
+    assert f"{family}, of test accuracies" in dict(report.facts)["comparisons"]
+    assert 'class="bar"' in page
 
 
 def test_the_tables_of_the_markdown_have_as_many_cells_in_each_line(report: Report) -> None:

@@ -167,12 +167,27 @@ def test_a_server_returns_the_same_runs(store: str, reader: Reader, tmp_path: Pa
         ("index,label,predicted,p_a,p_b\n", "it has no line"),
         ("index,label,predicted,p_a,p_b\n0,a,c,0.5,0.5\n", "not in tuple"),
         ("index,label,predicted,p_a,p_b\n0,a,b,0.5,much\n", "could not convert"),
+        ("index,label,predicted,p_a,p_b\n0,a,b,0.5,0.5\n1,a,b,nan,nan\n", "the probabilities of image 1 are nan,nan"),
+        ("index,label,predicted,p_a,p_b\n7,a,b,0.0,0.0\n", "the probabilities of image 7 are 0.0,0.0"),
+        ("index,label,predicted,p_a,p_b\n7,a,b,-0.5,1.5\n", "the probabilities of image 7 are -0.5,1.5"),
         ("index,label,predicted,p_a,p_b\n0,a\n", "a line has not as many values"),
     ],
 )
 def test_damaged_predictions_are_rejected(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         parse_predictions(text)
+
+
+@pytest.mark.parametrize("text", ["0,a,b,nan,nan", "0,a,b,0,0", ""], ids=["nan", "zeros", "no image"])
+def test_a_run_without_usable_predictions_is_reported_without_them(text: str, store: str) -> None:
+    writer = Writer(store, open_store(store, f"unusable {text[6:9]}"))
+    run_id = writer.write(Point(Config(), 0.8, 1))
+    writer.client.log_text(run_id, f"index,label,predicted,p_a,p_b\n{text}", "predictions.csv")
+    reader = open_reader(store, f"unusable {text[6:9]}")
+    found = collect(reader, reader.records())
+    (group,) = found.groups
+    assert (group.results, len(group.done)) == (None, 1)
+    assert any(f"predictions.csv of run {run_id[:8]} is damaged" in problem for problem in found.problems)
 
 
 def test_damaged_predictions_of_one_run_cost_only_its_test(store: str) -> None:

@@ -1,5 +1,6 @@
 """Tables and their comparisons: planned baselines, contrasts of families, unregularized twins, all pairs, the best."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -37,17 +38,33 @@ def test_each_row_is_compared_only_with_the_baseline_of_its_table(tables: list[T
     ]
     better = entry_of(table, "LeNet + L2 0.01").comparison
     assert better is not None
-    assert (better.verdict, better.seeds, better.paired_seeds, len(better.mcnemar)) == ("better", (3, 3), True, 3)
+    assert (better.verdict, better.seeds, len(better.mcnemar)) == ("better", (3, 3), 3)
     assert entry_of(table, "LeNet").comparison is None
     assert entry_of(table, "LeNet + L1 0.01").verdict == ("not compared", "LeNet + L1 0.01 has no finished run")
     assert "no predictions of test images" in entry_of(table, "LeNet + dropout 0.2").verdict[1]
 
 
-def test_p_is_corrected_within_a_table(tables: list[Table]) -> None:
-    for table in tables:
-        values = [entry.comparison for entry in table.compared if entry.comparison]
-        for value in values:
-            assert value.p <= value.p_holm <= min(1, value.p * len(values) + 1e-12)
+def test_p_is_corrected_for_all_comparisons_of_the_page(tables: list[Table]) -> None:
+    compared = [entry for table in tables for entry in table.compared if entry.comparison]
+    sides = {frozenset((entry.group, entry.baseline.group)) for entry in compared if entry.baseline}
+    found = [entry.comparison for entry in compared if entry.comparison]
+    assert len(sides) > max(len(table.compared) for table in tables)
+    assert {comparison.family for comparison in found} == {len(sides)}
+    for comparison in found:
+        assert comparison.p <= comparison.p_holm <= min(1, comparison.p * len(sides) + 1e-12)
+    least = min(found, key=lambda comparison: comparison.p)
+    assert least.p_holm == pytest.approx(min(1, least.p * len(sides)))
+
+
+def test_a_comparison_in_two_tables_counts_once(collected: Collected, studies: list[Study]) -> None:
+    plans = [PlannedTable(key, key, "", ("lenet", "lenet_l2"), "lenet") for key in ("one", "two")]
+    plan = replace(studies[0], tables=plans, contrasts=[])
+    groups = [group_of(collected, title) for title in ("LeNet", "LeNet + L2 0.01")]
+    found = [table.entries[1].comparison for table in make_tables(groups, [plan])]
+    assert len(found) == 2
+    for comparison in found:
+        assert comparison is not None
+        assert (comparison.family, comparison.p_holm) == (1, comparison.p)
 
 
 def test_a_row_is_compared_only_with_a_baseline_of_the_same_precision(tables: list[Table]) -> None:
@@ -152,12 +169,15 @@ def test_up_to_four_configurations_without_a_twin_are_compared_in_all_pairs(
     assert pairs == [(titles[i], titles[j]) for i in range(4) for j in range(i + 1, 4)]
     assert [entry.baseline for entry in table.entries] == [None] * 4
     values = [pair.comparison for pair in table.pairs]
-    assert all(value and value.p_holm == pytest.approx(min(1, 6 * value.p)) for value in values)
+    assert all(value and value.family == 6 for value in values)
+    least = min((value for value in values if value), key=lambda value: value.p)
+    assert least.p_holm == pytest.approx(min(1, 6 * least.p))
 
 
 def test_the_pairs_are_a_view_of_their_own(collected: Collected, studies: list[Study]) -> None:
     results, pairs, *_ = views(_others(_rates(collected, 3), studies), SCALE)
-    assert [heading for heading, _ in results.headings] == ["configuration", "seeds", "measured", "correct"]
+    headings = ["configuration", "seeds", "measured", "correct", "new images and seeds", "one more training"]
+    assert [heading for heading, _ in results.headings] == headings
     assert (pairs.title, len(pairs.rows)) == ("All pairs", 3)
     assert [row[0].small[:7] for row in pairs.rows] == ["against"] * 3
 
@@ -218,26 +238,64 @@ def test_cells_name_the_method_of_each_interval_and_mark_a_single_seed(tables: l
     row = _row(results, "LeNet, kernels 3x3")
     assert row["configuration"].small == "one seed; 1 out of memory"
     assert row["reported"].text == "72.7 %"
-    assert row["correct"].small.startswith("Wilson ")
-    assert row["difference"].small.startswith("bootstrap ")
-    assert row["verdict"].small
+    assert row["correct"].small.startswith("Wilson, this training on new images: ")
+    assert row["difference"].small == "one seed: no interval"
+    assert row["verdict"].text.startswith("these two trainings")
+    assert (row["new images and seeds"].text, row["one more training"].text, row["uncertainty"].text) == ("-",) * 3
     missing = next(row for row in results.rows if row[0].text == "LeNet, kernels 7x7")
     assert missing[0].small == "no run"
 
 
-def _with_gaps(group: Group, gaps: list[float]) -> Table:
-    """Return a table of `group`, whose first runs have these gaps in inference mode."""
+def test_cells_of_several_seeds_have_intervals_and_the_sources_of_the_variance(tables: list[Table]) -> None:
+    row = _row(views(table_of(tables, "regularization"), SCALE)[0], "LeNet + L2 0.01")
+    assert row["correct"].small == ""
+    assert re.fullmatch(r"[\d.]+ to [\d.]+ %", row["new images and seeds"].text)
+    assert re.fullmatch(r"[\d.]+ to [\d.]+ %", row["one more training"].text)
+    assert re.fullmatch(r"t \+[\d.]+ to \+[\d.]+", row["difference"].small)
+    assert re.fullmatch(r"images \d+ %, seeds \d+ %, both \d+ %", row["uncertainty"].text)
+    assert sum(row["uncertainty"].bar) == pytest.approx(1)
+    assert "would help" in row["uncertainty"].small
+
+
+def test_a_difference_on_fewer_runs_than_the_mean_says_so(collected: Collected, studies: list[Study]) -> None:
+    group, baseline = group_of(collected, "LeNet + L2 0.01"), group_of(collected, "LeNet")
+    fewer = replace(group, done=group.done | {2: replace(group.done[2], tested=None)})
+    table = table_of(make_tables([baseline, fewer], studies), "regularization")
+    row = _row(views(table, SCALE)[0], "LeNet + L2 0.01")
+    assert row["difference"].small.endswith("; on 2 of 3 and 3 of 3 runs, those with predictions")
+    assert row["correct"].small == "2 of 3 runs have predictions"
+
+
+def test_gaps_are_compared_and_corrected_apart_from_accuracies(collected: Collected, studies: list[Study]) -> None:
+    sides = {"LeNet": [0.30, 0.31, 0.29], "LeNet + L2 0.01": [0.10, 0.11, 0.12], "Inception-v3, frozen": [0.1, 0.2]}
+    groups = [_gapped(group_of(collected, title), gaps) for title, gaps in sides.items()]
+    table = table_of(make_tables(groups, studies), "regularization")
+    gap = entry_of(table, "LeNet + L2 0.01").gap
+    assert gap is not None
+    assert (gap.verdict, gap.seeds) == ("narrower", (3, 3))
+    assert gap.p_holm == pytest.approx(2 * gap.p), "the contrast of families compares a gap, too"
+    row = _row(views(table, SCALE)[1], "LeNet + L2 0.01")
+    assert row["gap difference"].text == "-19.0"
+    assert re.fullmatch(r"t -[\d.]+ to -[\d.]+; p .+: narrower", row["gap difference"].small)
+
+
+def _gapped(group: Group, gaps: list[float]) -> Group:
+    """Return `group`, whose first runs have these gaps in inference mode."""
     runs = dict(group.done)
     for (seed, run), gap in zip(group.done.items(), gaps, strict=False):
         runs[seed] = replace(run, metrics=run.metrics | {"gap/eval_accuracy": gap, "eval/train_accuracy": 0.5 + gap})
-    return Table("t", "t", "", [Entry("LeNet", replace(group, done=runs))])
+    return replace(group, done=runs)
+
+
+def _with_gaps(group: Group, gaps: list[float]) -> Table:
+    return Table("t", "t", "", [Entry("LeNet", _gapped(group, gaps))])
 
 
 @pytest.mark.parametrize(
     ("gaps", "text", "small"),
     [
-        ([0.1, 0.2, 0.3], "+20.0", "sd 10.0"),
-        ([0.1, 0.2], "+15.0", "sd 7.1; 2 of 3 seeds"),
+        ([0.1, 0.2, 0.3], "+20.0", "sd 10.0; t -4.8 to +44.8"),
+        ([0.1, 0.2], "+15.0", "sd 7.1; t -48.5 to +78.5; 2 of 3 seeds"),
         ([], None, "running training accuracy"),
     ],
 )

@@ -75,14 +75,19 @@ def searched(quick: Driver, tmp_path_factory: pytest.TempPathFactory) -> Searche
 def test_a_search_is_confirmed_on_fresh_seeds_and_only_the_winner_is_tested(searched: Searched) -> None:
     assert [trial["state"] for trial in searched.trials] == ["COMPLETE"] * 3
     assert len({(trial["params_kernel"], trial["params_reg.l2"]) for trial in searched.trials}) == 3
-    assert [row["seed"] for row in searched.confirmation] == ["1"]
+    chosen_by, tested_later = searched.confirmation
+    assert (chosen_by["seed"], tested_later["seed"]) == ("1", "2")
+    assert (chosen_by["test_accuracy"], tested_later["trial"]) == ("", chosen_by["trial"])
     results = searched.results
     tested = {run.info.run_id for run in results.children if "test/accuracy" in run.data.metrics}
-    assert tested == {row["run_id"] for row in searched.confirmation}
+    assert tested == {tested_later["run_id"]}, "not the run that the winner was chosen by"
     assert {run.info.status for run in results.runs} == {"FINISHED"}
     assert {"history.png", "trials.csv", "confirmation.csv", "jobs.csv"} <= results.files
     printed = searched.first.stdout
-    assert "confirmed on fresh seeds: trial" in printed
+    mean = f"mean val/accuracy {float(chosen_by['value']):.4f}, runs {chosen_by['run_id'][:8]} (seed 1)"
+    assert f"confirmed on fresh seeds: trial {chosen_by['trial']}: {mean}" in printed
+    assert f"test/accuracy {float(tested_later['test_accuracy']):.4f}, runs {tested_later['run_id'][:8]}" in printed
+    assert "this study has tested 1 winner on the test images" in printed
     assert "best trial" in printed and "python -m beans_exp data=synthetic" in printed
 
 
@@ -100,7 +105,7 @@ def test_a_plan_counts_finished_and_remaining_trials(searched: Searched, quick: 
     plan = quick.run(*GRID, "hydra.sweeper.n_trials=6", "plan=true", folder=searched.folder)
     assert plan.returncode == 0, plan.stderr
     assert "4 trials exist: 4 complete" in plan.stdout
-    assert "remaining: 2 trials, 1 confirmation runs; in sequence: " in plan.stdout
+    assert "remaining: 2 trials, 2 confirmation runs; in sequence: " in plan.stdout
 
 
 def test_a_plan_lists_the_space_and_writes_nothing(quick: Driver) -> None:

@@ -11,11 +11,15 @@ NOTHING = "-"
 
 @dataclass(frozen=True)
 class Cell:
-    """The text of a cell, and a smaller text below it; `kind` is a class that the page may color."""
+    """The text of a cell, and a smaller text below it; `kind` is a class that the page may color.
+
+    `bar` are shares that the page draws beside each other.
+    """
 
     text: str
     small: str = ""
     kind: str = ""
+    bar: tuple[float, ...] = ()
 
 
 def percent(value: float) -> str:

@@ -19,8 +19,14 @@ def calibration() -> list[Column]:
     return [
         Column(
             "calibration error",
-            "expected calibration error, ten bins: 0 is best",
-            _of_tests(lambda one: one.calibration.error),
+            "expected calibration error, ten bins, mean over seeds; below it: mean and 95 % quantile of a perfectly "
+            "calibrated model with the same confidences and as many images, which is not 0",
+            of_group(_calibration_error),
+        ),
+        Column(
+            "squared error",
+            "squared calibration error without the part that chance adds: 0 is expected of a calibrated model",
+            _of_tests(lambda one: one.calibration.squared_error, 4),
         ),
         Column(
             "Brier score",
@@ -36,8 +42,17 @@ def by_class(classes: Sequence[str]) -> list[Column]:
     return columns + [Column(name.replace("_", " "), THREE, _of_class(index)) for index, name in enumerate(classes)]
 
 
-def _of_tests(figure: Callable[[Tested], float]) -> Callable[[Entry], Cell]:
-    return of_group(lambda group: mean_and_spread(np.array([figure(one) for one in group.tested]), decimals(3)))
+def _of_tests(figure: Callable[[Tested], float], digits: int = 3) -> Callable[[Entry], Cell]:
+    return of_group(lambda group: mean_and_spread(np.array([figure(one) for one in group.tested]), decimals(digits)))
+
+
+def _calibration_error(group: Group) -> Cell:
+    found = [one.calibration for one in group.tested]
+    if not found:
+        return Cell(NOTHING)
+    perfect, high = (np.mean([getattr(one, name) for one in found]) for name in ("perfect_mean", "perfect_high"))
+    beside = f"perfect {perfect:.3f}, 95 % below {high:.3f}"
+    return mean_and_spread(np.array([one.error for one in found]), decimals(3), beside)
 
 
 def _of_class(index: int | None) -> Callable[[Entry], Cell]:

@@ -58,5 +58,5 @@ def _convergence(scale: Scale) -> list[Column]:
 
 
 def _epochs(found: Convergence) -> Cell:
-    text = f"{found.epochs:.0f}" if math.isfinite(found.epochs) else "never"
+    text = f"{found.epochs:g}" if math.isfinite(found.epochs) else "never"
     return Cell(text, f"{found.reached} of {found.runs} reached it, {found.held} ended there")

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from beans_exp.report.figures.common import PANELS, best
 from beans_exp.report.figures.looks import Palette
 from beans_exp.report.figures.svg import INK, Picture, page_style, picture
+from beans_exp.report.runs.calibration import BINS
 from beans_exp.report.runs.groups import Group
-from beans_exp.report.runs.predictions import BINS
 
 
 def reliability(groups: Sequence[Group], palette: Palette) -> Picture | None:
@@ -31,14 +31,16 @@ def reliability(groups: Sequence[Group], palette: Palette) -> Picture | None:
             confidence[used] / images[used], right[used] / images[used], color=look.colour, marker=look.marker,
             linestyle=look.dashes,
         )  # fmt: skip
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), title=f"{_wrapped(group.title)}\nerror {_calibration_error(group):.3f}")
+        title = f"{_wrapped(group.title)}\nerror {_calibration_error(group):.3f}, perfect {_perfect_error(group):.3f}"
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), title=title)
         axes.set_aspect("equal")
 
     return _multiples(
         "reliability",
         "Are the probabilities calibrated?",
         "Accuracy (up) against confidence, pooled over seeds. On the dotted line both are equal; below it the model is "
-        "overconfident. Gray: share of the images in each bin.",
+        "overconfident. Gray: share of the images in each bin. Above: the calibration error, and that expected of a "
+        "perfectly calibrated model with as many images.",
         groups,
         draw,
         lambda group: f"calibration error {_calibration_error(group):.3f}",
@@ -48,6 +50,10 @@ def reliability(groups: Sequence[Group], palette: Palette) -> Picture | None:
 
 def _calibration_error(group: Group) -> float:
     return float(np.mean([tested.calibration.error for tested in group.tested]))
+
+
+def _perfect_error(group: Group) -> float:
+    return float(np.mean([tested.calibration.perfect_mean for tested in group.tested]))
 
 
 def confusion(groups: Sequence[Group]) -> Picture | None:

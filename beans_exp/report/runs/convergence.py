@@ -66,18 +66,13 @@ def convergence(group: Group, threshold: float, horizon: int) -> Convergence | N
         return None
     every = [reached(run, threshold) for run in runs]
     return Convergence(
-        _median([one.epoch for one in every]),
-        _median([one.seconds for one in every]),
+        float(np.median([one.epoch for one in every])),
+        float(np.median([one.seconds for one in every])),
         sum(np.isfinite(one.epoch) for one in every),
         sum(one.held for one in every),
         len(runs),
         float(np.mean([area(run.curve.validation, horizon) for run in runs if run.curve])),
     )
-
-
-def _median(values: Sequence[float]) -> float:
-    """Return the median, of two middle values the larger: a mean of 3 and infinity is meaningless."""
-    return sorted(values)[len(values) // 2]
 
 
 def longest(groups: Sequence[Group]) -> int:

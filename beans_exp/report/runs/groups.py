@@ -8,9 +8,11 @@ import numpy as np
 
 from beans_exp import metrics
 from beans_exp.report.runs.predictions import Tested
-from beans_exp.report.statistics import Results
+from beans_exp.report.statistics.results import Results
 from beans_exp.report.studies.rows import Row
 
+GAP = "gap/eval_accuracy"
+"""The report's gap: both accuracies with the same weights, in inference mode."""
 LAST_EPOCH = ("train/accuracy", "val/accuracy")
 """Metrics by epoch whose last values replace a missing curve."""
 METRICS = tuple(metric.name for metric in metrics.METRICS if not metric.per_epoch or metric.name in LAST_EPOCH)
@@ -140,7 +142,7 @@ class Group:
         """Which test images each run got right; None if no run has predictions."""
         runs = [run for run in self.runs if run.tested and run.tested.labels_digest == self.labels_digest]
         tests = [run.tested.right for run in runs if run.tested]
-        return Results(tuple(run.seed for run in runs), np.array(tests)) if tests else None
+        return Results(tuple(run.seed for run in runs), np.array(tests)) if tests and tests[0].size else None
 
     @property
     def unfinished(self) -> Counter[str]:

@@ -6,24 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import brier_score_loss, confusion_matrix, precision_recall_fscore_support
 
+from beans_exp.report.runs.calibration import Calibration, calibration
 from beans_exp.tracking.reader import Predictions
-
-BINS = 10
-"""Bins of equal width for the calibration of the largest probability (Guo et al. 2017, arXiv 1706.04599)."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """By bin of the largest probability: images, their summed confidence, and how many are right; all (bins,)."""
-
-    images: np.ndarray
-    confidence: np.ndarray
-    right: np.ndarray
-
-    @property
-    def error(self) -> float:
-        """Expected calibration error: the mean over images of |confidence - accuracy| of their bin."""
-        return float(np.abs(self.confidence - self.right).sum() / self.images.sum())
 
 
 @dataclass(frozen=True)
@@ -67,11 +51,3 @@ def reduce(predictions: Predictions) -> Tested:
         dict(zip(("precision", "recall", "f1"), figures[:3], strict=True)),
         float(brier_score_loss(labels, probabilities, labels=list(numbers), scale_by_half=False)),
     )
-
-
-def calibration(probabilities: np.ndarray, right: np.ndarray) -> Calibration:
-    """Return confidence and accuracy by bin, for `probabilities` (n, classes) and whether each is `right` (n,)."""
-    confidence = probabilities.max(axis=1)
-    bins = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    sums = [np.bincount(bins, weights, minlength=BINS) for weights in (np.ones_like(confidence), confidence, right)]
-    return Calibration(*sums)
