@@ -27,6 +27,7 @@ from beans_exp.schema import Config
 from beans_exp.schema.names import BLOCKS
 from beans_exp.tracking import figures, system, tags
 from beans_exp.tracking.best_model import Ranked
+from beans_exp.tracking.confusion import confusion_matrix
 from beans_exp.tracking.message_queue import find_queue, new_queue
 from beans_exp.tracking.model import save_model
 from beans_exp.tracking.outbox import DirectSink, Outbox, Sink, open_sink
@@ -92,7 +93,7 @@ class Tracker:
 
     def log_test(self, test: Evaluation, data: Data) -> None:
         """Log the test's metrics, the prediction of each test image and the confusion matrix."""
-        matrix = figures.confusion_matrix(test.labels, test.predicted, data.classes)
+        matrix = confusion_matrix(test.labels, test.predicted, data.classes)
         self._log_text(predictions_csv(test, data.classes), "predictions.csv")
         self.sink.send("file", {}, "confusion_matrix.png", matrix.savefig)
         self._log(test.metrics, 0)
