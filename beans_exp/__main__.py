@@ -18,6 +18,7 @@ from beans_exp.startup import help as option_help
 from beans_exp.startup.console import errors_as_messages
 from beans_exp.startup.hydra_checks import job_config, single_config
 from beans_exp.startup.imports import preloads, quiet_libraries
+from beans_exp.terminal import keep_output_open
 
 log = logging.getLogger("beans_exp")
 
@@ -33,6 +34,7 @@ def _run_composed(composed: DictConfig) -> float | list[float]:
     from beans_exp.startup.job import run  # only for a valid configuration
     from beans_exp.temporary import own_temporary_folder
 
+    keep_output_open()  # also in a process of a launcher
     overrides = user_overrides(list(HydraConfig.get().overrides.task))
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -52,6 +54,7 @@ def _exit_on_signal(number: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """Compose and run the configuration of the command line."""
+    keep_output_open()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _exit_on_signal)
     with errors_as_messages():
