@@ -105,11 +105,15 @@ def _trials(storage: str, name: str, wanted: int) -> Trials:
         import optuna
 
         from beans_exp.hpo.storage import open_storage
+        from beans_exp.hpo.trial_attrs import counted
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     numbers: dict[str, list[int]] = {}
-    for trial in optuna.load_study(study_name=name, storage=open_storage(storage)).get_trials(deepcopy=False):
-        state = "retried" if "beans.retried" in trial.user_attrs else trial.state.name.lower()
+    trials = optuna.load_study(study_name=name, storage=open_storage(storage)).get_trials(deepcopy=False)
+    valid = {trial.number for trial in counted(trials)}
+    for trial in trials:
+        retried = trial.number not in valid and trial.state.is_finished()
+        state = "retried" if retried else trial.state.name.lower()
         numbers.setdefault(state, []).append(trial.number)
     return Trials(name, wanted, numbers)
 
