@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from beans_exp import schema
 from beans_exp.schema.composed import user_overrides
 from beans_exp.startup import help as option_help
-from beans_exp.startup.console import errors_as_messages
+from beans_exp.startup.console import errors_as_messages, exit_status
 from beans_exp.startup.hydra_checks import job_config, single_config
 from beans_exp.startup.imports import preloads, quiet_libraries
 from beans_exp.terminal import keep_output_open
@@ -31,7 +31,7 @@ quiet_libraries()
 @preloads("beans_exp.startup.job")
 def _run_composed(composed: DictConfig) -> float | list[float]:
     """Run one configuration and return its objective: a single run, or one job of a sweep."""
-    from beans_exp.startup.job import run  # only for a valid configuration
+    from beans_exp.startup.job import count_queued, run  # only for a valid configuration
     from beans_exp.temporary import own_temporary_folder
 
     keep_output_open()  # also in a process of a launcher
@@ -44,7 +44,10 @@ def _run_composed(composed: DictConfig) -> float | list[float]:
         with own_temporary_folder():
             return run(config, overrides, folder)
     with errors_as_messages(), own_temporary_folder():
-        return run(single_config(composed), overrides, folder)
+        objective = run(single_config(composed), overrides, folder)
+    if status := exit_status(failed=False, unsent=count_queued(folder) > 0):
+        sys.exit(status)  # a warning has said what is unsent
+    return objective
 
 
 def _exit_on_signal(number: int, frame: FrameType | None) -> None:

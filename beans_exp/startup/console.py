@@ -1,5 +1,6 @@
 """Shared by all commands: the options that name the store, and errors as one-line messages."""
 
+import errno
 import sys
 from argparse import ArgumentParser, RawTextHelpFormatter
 from collections.abc import Iterator
@@ -7,6 +8,9 @@ from contextlib import contextmanager
 
 from beans_exp.errors import BeansExpError
 from beans_exp.schema import TrackingConfig
+
+UNSENT = 3
+"""The exit status of runs that succeeded, but part of which is still on disk for their store."""
 
 
 def command_parser(name: str, doc: str | None) -> ArgumentParser:
@@ -29,6 +33,11 @@ def add_tracking_uri(parser: ArgumentParser) -> None:
     parser.add_argument("--tracking-uri", metavar="URI", help="the MLflow store; default: mlruns/ of this folder")
 
 
+def exit_status(*, failed: bool, unsent: bool) -> int:
+    """Return the exit status of runs that have ended: 0 only if all succeeded, and their store has everything."""
+    return 1 if failed else UNSENT if unsent else 0
+
+
 @contextmanager
 def errors_as_messages() -> Iterator[None]:
     """End the program with one line, not a traceback, for an error that the user can fix, and for an interrupt."""
@@ -36,6 +45,11 @@ def errors_as_messages() -> Iterator[None]:
         yield
     except BeansExpError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: {error}. Free space, and run the same command again", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

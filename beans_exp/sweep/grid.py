@@ -42,9 +42,9 @@ def run_grid(
             return []
         from beans_exp.sweep.launch import launch  # MLflow is imported once the plan is known to be valid
 
-        results, succeeded = launch(plan, launcher, config)
-    if not succeeded:
-        sys.exit(1)
+        results, status = launch(plan, launcher, config)
+    if status:
+        sys.exit(status)
     return results
 
 

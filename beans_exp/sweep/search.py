@@ -14,7 +14,7 @@ from beans_exp.hpo import space
 from beans_exp.hpo.confirmation_lock import confirmation_lock
 from beans_exp.hpo.storage import absolute_storage, lost_storage_as_error
 from beans_exp.hpo.study import SharedStudy, open_study
-from beans_exp.startup.console import errors_as_messages
+from beans_exp.startup.console import errors_as_messages, exit_status
 from beans_exp.sweep.composer import Composer
 from beans_exp.sweep.confirm import confirm
 from beans_exp.sweep.preview import print_search_preview
@@ -62,8 +62,9 @@ def run_search(
             wanted = {"storage": url, "name": name, "wanted": options.n_trials}
             jobs.sweep.parent.set_tag(tags.STUDY, json.dumps(wanted))
             succeeded = _search_and_confirm(options, composer, checked, study, jobs)
-    if not succeeded:
-        sys.exit(1)
+        unsent = jobs.sweep.report_unsent()  # once the parent run is closed
+    if status := exit_status(failed=not succeeded, unsent=unsent):
+        sys.exit(status)
 
 
 def _search_and_confirm(
@@ -73,6 +74,7 @@ def _search_and_confirm(
     config = checked.first.config
     SearchLoop(options, composer, study, jobs, checked.tunes).run()
     succeeded = judge(study.counted, options)
+    jobs.sweep.send_queued()
     with confirmation_lock(study):
         confirmed = confirm(study.counted, composer, jobs, config.objective) if succeeded else None
         summarize(study, composer, jobs, config, confirmed.winner if confirmed else None)
