@@ -36,8 +36,16 @@ class StoreError(BeansExpError):
     """An MLflow store that cannot be reached, read or written."""
 
 
-class ServerUnreachableError(StoreError):
+class StoreUnavailableError(StoreError):
+    """A store that cannot be used at the moment: until it can, everything that is logged is kept on disk."""
+
+
+class ServerUnreachableError(StoreUnavailableError):
     """A tracking server that is unreachable at the moment."""
+
+
+class StorageError(BeansExpError):
+    """A disk or a store that failed under a run, which keeps its checkpoint: the same command resumes it."""
 
 
 class DivergedError(BeansExpError):

@@ -8,17 +8,18 @@ SECONDS = 5
 """Time limit after which a host counts as unreachable."""
 
 
-def connection_error(connect: Callable[[], object]) -> Exception | None:
-    """Call `connect` and return the error that it raises, None if it succeeds, TimeoutError after `SECONDS`.
+def connection_error(connect: Callable[[], object], seconds: float | None = None) -> Exception | None:
+    """Call `connect` and return the error that it raises, None if it succeeds, TimeoutError after `seconds`.
 
-    A thread calls it, because name resolution has no timeout.
+    They are `SECONDS` by default. A thread calls it, because name resolution has no timeout.
     """
+    limit = SECONDS if seconds is None else seconds
     errors: SimpleQueue[Exception | None] = SimpleQueue()
     Thread(target=lambda: errors.put(_error_of(connect)), daemon=True).start()
     try:
-        return errors.get(timeout=SECONDS)
+        return errors.get(timeout=limit)
     except Empty:
-        return TimeoutError(f"no answer within {SECONDS} seconds")
+        return TimeoutError(f"no answer within {limit:g} seconds")
 
 
 def why_unreachable(host: str) -> object | None:

@@ -111,13 +111,17 @@ def read_status(reader: "Reader", sweep: "Sweep", storage: str) -> Status:
 def _trials(storage: str, name: str, wanted: int) -> Trials:
     """The trials of the study `name` in `storage`; raises StoreError if it is not there."""
     from beans_exp.hpo.packed_study import find_study
+    from beans_exp.hpo.trial_attrs import counted
 
     study = find_study(storage, name)
     if study is None:
         raise StoreError(f"{storage} has no study {name}. Name its storage with --storage")
     numbers: dict[str, list[int]] = {}
-    for trial in study.get_trials(deepcopy=False):
-        state = "retried" if "beans.retried" in trial.user_attrs else trial.state.name.lower()
+    trials = study.get_trials(deepcopy=False)
+    valid = {trial.number for trial in counted(trials)}
+    for trial in trials:
+        retried = trial.number not in valid and trial.state.is_finished()
+        state = "retried" if retried else trial.state.name.lower()
         numbers.setdefault(state, []).append(trial.number)
     return Trials(name, wanted, numbers)
 

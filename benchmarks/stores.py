@@ -68,9 +68,9 @@ def trial_states(storage: str) -> Counter[str]:
     """Return the number of trials in each state, in the only study at the address `storage`, retried ones left out."""
     import optuna
 
-    from beans_exp.hpo.trial_attrs import RETRIED
+    from beans_exp.hpo.trial_attrs import counted
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     (name,) = (name for name in optuna.get_all_study_names(storage) if not name.endswith(".confirmation"))
     trials = optuna.load_study(study_name=name, storage=storage).trials
-    return Counter(trial.state.name for trial in trials if RETRIED not in trial.user_attrs)
+    return Counter(trial.state.name for trial in counted(trials))

@@ -1,5 +1,6 @@
 """Which process runs which trial of a study that several processes share; abandoned trials are closed and retried."""
 
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from contextlib import suppress
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from beans_exp.hpo.trial_attrs import HEARTBEAT, ORIGIN, OWNER, RETRIED
+from beans_exp.hpo.trial_attrs import CAUSE, HEARTBEAT, ORIGIN, OWNER, RETRIED, RETRIES, counted
 from beans_exp.processes import host_of, is_dead, this_process
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,23 @@ class Leases:
             self._fail(trial, retry=not str(trial.user_attrs.get(ORIGIN)).startswith("retry"))
         return abandoned
 
+    def retry_failed(self) -> list[FrozenTrial]:
+        """Let the points of trials that failed in earlier commands be drawn again, and return those trials.
+
+        A trial of another machine counts as one of an earlier command while no other process runs a trial.
+        """
+        busy = bool(self.others)
+        failed = [trial for trial in counted(self.study.get_trials()) if CAUSE in trial.user_attrs]
+        earlier = [trial for trial in failed if self._is_of_earlier_command(trial, busy=busy)]
+        points = {json.dumps(trial.params, sort_keys=True): trial for trial in earlier}
+        for trial in points.values():
+            self.study.add_trial(_retry_of(trial, **{RETRIES: True}))
+        return list(points.values())
+
+    def _is_of_earlier_command(self, trial: FrozenTrial, *, busy: bool) -> bool:
+        owner = trial.user_attrs.get(OWNER, "")
+        return is_dead(owner) or (host_of(owner) != host_of(this_process()) and not busy)
+
     def abandon_owned(self) -> None:
         """Fail the trials that an interrupt cut short; the next process of the study retries their points."""
         for trial in self._running():
@@ -100,11 +118,11 @@ class Leases:
                 self.study.add_trial(_retry_of(trial))
 
 
-def _retry_of(trial: FrozenTrial) -> FrozenTrial:
+def _retry_of(trial: FrozenTrial, **attrs: bool) -> FrozenTrial:
     return optuna.trial.create_trial(
         state=TrialState.WAITING,
         params=trial.params,
         distributions=trial.distributions,
-        user_attrs={ORIGIN: f"retry of trial {trial.number}"},
+        user_attrs={ORIGIN: f"retry of trial {trial.number}", **attrs},
         system_attrs=trial.system_attrs,
     )

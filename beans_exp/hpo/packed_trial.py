@@ -8,11 +8,11 @@ from typing import Any
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 
-from beans_exp.hpo.trial_attrs import CAUSE, FINGERPRINT, HEARTBEAT, ORIGIN, OWNER, RETRIED, RUN, TOO_SLOW
+from beans_exp.hpo.trial_attrs import CAUSE, FINGERPRINT, HEARTBEAT, ORIGIN, OWNER, RETRIED, RETRIES, RUN, TOO_SLOW
 
 LOCAL_COLUMNS = tuple(f"user_attrs_{name}" for name in (OWNER, HEARTBEAT))
 """The columns of a table of trials that name processes."""
-USER_ATTRS = (RETRIED, FINGERPRINT, RUN, ORIGIN, TOO_SLOW, CAUSE)
+USER_ATTRS = (RETRIED, RETRIES, FINGERPRINT, RUN, ORIGIN, TOO_SLOW, CAUSE)
 SYSTEM_ATTRS = ("grid_id", "search_space", "fixed_params", "constraints")
 SYSTEM_PREFIXES = ("completed_rung_", "tpe:relative_params", "NSGAIISampler:generation")
 """Attributes of samplers and pruners. CMA-ES stores a pickle, which could run code: it starts over instead."""

@@ -17,6 +17,8 @@ KEY = "hydra.sweeper.storage"
 FILES = ("sqlite:///", "journal:///")
 """URLs of a file: three slashes and its path, which is relative unless it begins with a fourth slash."""
 GRPC = "grpc://"
+LOCK_SECONDS = 120.0
+"""How long another program may hold a lock on an SQLite file before a study is given up; SQLite's default is 5."""
 GRPC_SECONDS = 5.0
 """How long a gRPC proxy may take to answer the first call."""
 
@@ -53,6 +55,9 @@ def open_storage(url: str) -> "optuna.storages.BaseStorage":
             proxy = optuna.storages.GrpcStorageProxy(host=host, port=port)
         proxy.wait_server_ready(timeout=GRPC_SECONDS)
         return proxy
+    if url.startswith("sqlite:///"):
+        patient = {"connect_args": {"timeout": LOCK_SECONDS}}
+        return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=patient))
     return optuna.storages.get_storage(url)
 
 

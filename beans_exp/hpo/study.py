@@ -95,6 +95,11 @@ class SharedStudy:
             return False
         return len({json.dumps(trial.params, sort_keys=True) for trial in self.counted}) >= self.points
 
+    def retry_failed(self) -> list[FrozenTrial]:
+        """Let the points that failed in earlier commands be drawn again, and return their trials."""
+        with _creation_lock(self.url):  # another command may do so at the same moment
+            return self.leases.retry_failed()
+
     def ask(self) -> Trial:
         """Return the next trial, owned by this process before its point is drawn, which may take long."""
         try:

@@ -9,6 +9,8 @@ HEARTBEAT = "beans.beat"
 """Seconds since the epoch by the owner's clock, renewed while the owner lives."""
 RETRIED = "beans.retried"
 """Set where another trial retries the point, or where a trial exceeded `n_trials`: it does not count."""
+RETRIES = "beans.retries"
+"""Set on a trial whose point failed in an earlier command: those trials, whose state cannot change, do not count."""
 FINGERPRINT = "beans.fingerprint"
 RUN = "beans.run"
 """The id of the MLflow run that the trial's value comes from."""
@@ -22,4 +24,10 @@ CAUSE = "beans.cause"
 
 def counted(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     """Return the trials that count toward `n_trials`: neither retried by another one nor waiting to be drawn."""
-    return [trial for trial in trials if RETRIED not in trial.user_attrs and trial.state != TrialState.WAITING]
+    found: list[FrozenTrial] = []
+    for trial in trials:
+        if RETRIES in trial.user_attrs:
+            found = [other for other in found if other.params != trial.params or CAUSE not in other.user_attrs]
+        if RETRIED not in trial.user_attrs and trial.state != TrialState.WAITING:
+            found.append(trial)
+    return found

@@ -65,6 +65,8 @@ def from_exit(error: BaseException, folder: Path, timeout: float | None, kernel_
         return JobError("timeout", f"exceeded hydra.launcher.timeout={timeout:g} seconds")
     if isinstance(error, SystemExit):
         return JobError("killed", f"process was terminated (exit status {error.code})")
+    if isinstance(error, OSError) and error.errno is not None:  # Hydra could not write the job's folder
+        return JobError("killed", f"its folder cannot be used: {error}")
     code = getattr(error, "exitcode", None) or getattr(error, "code", None)
     if code == -signal.SIGKILL and kernel_kills() > kernel_kills_before:
         return JobError("oom", "killed by the kernel: the machine ran out of memory")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from omegaconf import DictConfig
 
+from beans_exp.errors import StorageError
 from beans_exp.launcher.diagnosis import JobError
 
 Shrink = Callable[[DictConfig], Sequence[str]]
@@ -15,8 +16,11 @@ def changes_for_retry(
 ) -> list[str] | None:
     """Return the overrides to change before a job that ended with `error` is retried; None if it is not.
 
-    A killed job is retried unchanged, one that ran out of memory as `shrink` makes it. Any other error would recur.
+    A job that was killed, or whose disk failed, is retried unchanged, one that ran out of memory as `shrink` makes it.
+    Any other error would recur.
     """
+    if isinstance(error, StorageError):
+        return []
     if not isinstance(error, JobError):
         return None
     if error.kind == "killed":

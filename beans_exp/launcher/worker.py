@@ -22,6 +22,7 @@ from omegaconf import DictConfig, open_dict
 
 from beans_exp.errors import BeansExpError
 from beans_exp.launcher.diagnosis import OVER_MEMORY, from_exception
+from beans_exp.terminal import keep_output_open
 
 WATCH_SECONDS = 0.2
 CLOSE_SECONDS = 20
@@ -60,6 +61,7 @@ def run_payload(payload: bytes) -> bytes:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts, and ends its jobs
     if job.log:
         _redirect_output(job.log)
+    keep_output_open()
     _use_cores(job.cores)
     threading.Thread(target=_watch, args=(parent, job.memory_gb, job.folder), daemon=True).start()
     result = cloudpickle.dumps(_run(job))

@@ -163,8 +163,11 @@ class TrackingConfig:
     save_model: str = "all"
     offline: bool = False
     """Start even if the server is unreachable: metrics are saved on disk for `python -m beans_exp.sync`."""
+    patience: float = 30.0
+    """Seconds to wait for a slow server, a locked database or a full disk before what a run logs is kept on disk."""
 
     def __post_init__(self) -> None:
+        at_least("tracking.patience", self.patience, 0)
         one_of("tracking.save_model", self.save_model, ("all", "best", "none"))
         if self.uri is not None:
             check_store("tracking.uri", self.uri)

@@ -1,5 +1,6 @@
 """Shared by all commands: the options that name the store, and errors as one-line messages."""
 
+import errno
 import sys
 from argparse import ArgumentParser, RawTextHelpFormatter
 from collections.abc import Iterator
@@ -8,6 +9,9 @@ from io import TextIOWrapper
 
 from beans_exp.errors import BeansExpError
 from beans_exp.schema import TrackingConfig
+
+UNSENT = 3
+"""The exit status of runs that succeeded, but part of which is still on disk for their store."""
 
 
 def command_parser(name: str, doc: str | None) -> ArgumentParser:
@@ -37,21 +41,26 @@ def add_storage(parser: ArgumentParser) -> None:
     parser.add_argument("--storage", metavar="URL", help="the storage of searches; default: optuna.db beside the store")
 
 
-_failed = [False]
+_status = [0]
 
 
-def fail_when_done() -> None:
-    """Make the program exit with status 1 at its end: an exit now would skip the callbacks that Hydra calls last."""
-    _failed[0] = True
+def exit_when_done(status: int) -> None:
+    """Make the program exit with `status` at its end: an exit now would skip the callbacks that Hydra calls last."""
+    _status[0] = status
 
 
 @contextmanager
-def exit_status() -> Iterator[None]:
-    """Exit with status 1 after the block if `fail_when_done` was called in it."""
-    _failed[0] = False
+def deferred_exit() -> Iterator[None]:
+    """Exit after the block with the status that `exit_when_done` was given in it."""
+    _status[0] = 0
     yield
-    if _failed[0]:
-        sys.exit(1)
+    if _status[0]:
+        sys.exit(_status[0])
+
+
+def exit_status(*, failed: bool, unsent: bool) -> int:
+    """Return the exit status of runs that have ended: 0 only if all succeeded, and their store has everything."""
+    return 1 if failed else UNSENT if unsent else 0
 
 
 @contextmanager
@@ -67,6 +76,11 @@ def errors_as_messages() -> Iterator[None]:
         yield
     except BeansExpError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: {error}. Free space, and run the same command again", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -29,6 +29,7 @@ def quiet_libraries() -> None:
     for name in ("absl", "alembic", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns about each run tracing its own functions
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # its tracebacks are of errors that it raises
 
 
 def use_reserved_cores() -> None:

@@ -6,5 +6,6 @@ quiet_libraries()  # a job on another host does not inherit the variables of the
 use_reserved_cores()
 with silent_stderr(), no_collections():
     from beans_exp.run import run
+    from beans_exp.tracking.outbox import count_queued
 
-__all__ = ["run"]
+__all__ = ["count_queued", "run"]

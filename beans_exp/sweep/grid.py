@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from beans_exp.errors import ConfigError
 from beans_exp.schema import Config, to_config
-from beans_exp.startup.console import errors_as_messages, fail_when_done
+from beans_exp.startup.console import errors_as_messages, exit_when_done
 from beans_exp.sweep.one_sweep import compose_point
 from beans_exp.sweep.plan import GridPoint, Plan, plan_grid
 
@@ -28,7 +28,7 @@ def run_grid(
 ) -> Sequence[JobReturn]:
     """Run the combinations in `grid` (the overrides of each) through `launcher` and return the results.
 
-    Ends the program with a message for an error that the user can fix; it will exit with status 1 if a job failed.
+    Ends the program with a message for an error that the user can fix; it will exit with the status of `launch`.
     """
     with errors_as_messages():
         plan = plan_grid([*compose_grid(hydra_context.config_loader, config, grid)])
@@ -42,9 +42,8 @@ def run_grid(
             return []
         from beans_exp.sweep.launch import launch  # MLflow is imported once the plan is known to be valid
 
-        results, succeeded = launch(plan, launcher, config)
-    if not succeeded:
-        fail_when_done()
+        results, status = launch(plan, launcher, config)
+    exit_when_done(status)
     return results
 
 

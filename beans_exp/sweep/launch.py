@@ -9,6 +9,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
 from beans_exp.launcher.diagnosis import error_of
+from beans_exp.startup.console import exit_status
 from beans_exp.sweep.open_sweep import OpenSweep, open_sweep, silence_launcher
 from beans_exp.sweep.plan import Plan, PlannedJob
 from beans_exp.sweep.results import print_results
@@ -18,8 +19,8 @@ from beans_exp.tracking.parent_run import FINISHED
 log = logging.getLogger(__name__)
 
 
-def launch(plan: Plan, launcher: Launcher, config: DictConfig) -> tuple[Sequence[JobReturn], bool]:
-    """Run the jobs of `plan`, print their table, and return their results and whether every one succeeded.
+def launch(plan: Plan, launcher: Launcher, config: DictConfig) -> tuple[Sequence[JobReturn], int]:
+    """Run the jobs of `plan`, print their table, and return their results and the exit status of the program.
 
     Raises StoreError for a store that cannot be used.
     """
@@ -34,10 +35,13 @@ def launch(plan: Plan, launcher: Launcher, config: DictConfig) -> tuple[Sequence
         log.error("the launcher failed: %s: %s", type(error).__name__, error)
     finally:
         _close_open_runs(sweep, plan, results)
+        sweep.send_queued()
         outcomes = sweep.parent.outcomes([job.fingerprint for job in plan.jobs], [_completed(item) for item in results])
-        sweep.parent.close(outcomes)
         print_results(plan, outcomes, results, sweep.hint)
-    return results, all(outcome.status == FINISHED for outcome in outcomes)
+        sweep.close(outcomes)
+        unsent = sweep.report_unsent()
+    failed = any(outcome.status != FINISHED for outcome in outcomes)
+    return results, exit_status(failed=failed, unsent=unsent)
 
 
 def _close_open_runs(sweep: OpenSweep, plan: Plan, results: Sequence[JobReturn]) -> None:

@@ -3,7 +3,7 @@
 import logging
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,20 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from beans_exp.errors import BeansExpError
+from beans_exp.errors import BeansExpError, StorageError, StoreError
 from beans_exp.launcher.diagnosis import JobError
 from beans_exp.locks import locked
 from beans_exp.schema import TrackingConfig
 from beans_exp.schema.composed import user_overrides
 from beans_exp.schema.groups import EXPERIMENT_VARIABLE
 from beans_exp.sweep.point import Point
-from beans_exp.tracking.outbox import send_queued
-from beans_exp.tracking.parent_run import ParentRun, open_parent
+from beans_exp.tracking.outbox import count_queued, send_all_queued, send_queued
+from beans_exp.tracking.parent_run import Outcome, ParentRun, open_parent
+from beans_exp.tracking.patience import patiently
 from beans_exp.tracking.resume import close_dead_runs
-from beans_exp.tracking.store import open_unless_unreachable, store_uri, ui_hint
+from beans_exp.tracking.store import open_unless_unavailable, store_uri, ui_hint
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,31 @@ class OpenSweep:
         """End the run of a job whose process died before it could."""
         if isinstance(error, JobError):
             self.parent.close_run(fingerprint, error.kind, error.message)
+        elif isinstance(error, StorageError | StoreError):
+            self.parent.close_run(fingerprint, "killed", str(error))
+
+    def send_queued(self) -> None:
+        """Send what jobs could not send: this is the sweep's last chance."""
+        if count := count_queued(self.folder):
+            patience = self.parent.patience
+            text = "sending %d updates that jobs left, for %g seconds a run at most (tracking.patience)"
+            log.info(text, count, patience)
+            send_all_queued(self.folder, patience)
+
+    def close(self, outcomes: Sequence[Outcome]) -> None:
+        """End the parent run; if no disk takes its end, one line says so, and the same command ends it."""
+        try:
+            self.parent.close(outcomes)
+        except (OSError, StoreError) as error:
+            log.error("the end of the sweep could not be written: %s. Run the same command again", error)
+
+    def report_unsent(self) -> bool:
+        """Print how much is not sent and how to send it; return whether there is any."""
+        count = count_queued(self.folder)
+        if count:
+            command = shlex.join(["python", "-m", "beans_exp.sync", str(self.folder)])
+            print(f"unsent: {count} updates for {self.uri}. Once it is reachable, send them with: {command}")
+        return count > 0
 
     def close_interrupted_run(self, fingerprint: str) -> None:
         """End the run of a job that was running when the sweep was interrupted, if its process is known to be dead."""
@@ -75,14 +103,20 @@ def open_sweep(config: DictConfig, tracking: TrackingConfig, sweep_id: str) -> O
     """
     folder = _sweep_folder(config, sweep_id)
     uri = store_uri(tracking)
-    experiment_id = open_unless_unreachable(tracking, may_be_unreachable=tracking.offline)
+    experiment_id = open_unless_unavailable(tracking, offline=tracking.offline)
     name = " ".join(user_overrides(config.hydra.overrides.task))[:250]
     with locked(folder / ".lock", "is opening the same sweep"):
         if experiment_id is not None:
-            send_queued(folder)
-            close_dead_runs(experiment_id)
-        parent = open_parent(uri, tracking.experiment, experiment_id, sweep_id, name, folder)
+            patiently(uri, tracking.patience, lambda: _settle(folder, str(experiment_id)))
+        parts = (uri, tracking.experiment, experiment_id, sweep_id, name, folder, tracking.patience)
+        parent = patiently(uri, tracking.patience, lambda: open_parent(*parts))
     return OpenSweep(sweep_id, uri, experiment_id, parent, folder)
+
+
+def _settle(folder: Path, experiment_id: str) -> None:
+    """Send what an earlier command left, and close the runs of dead processes."""
+    send_queued(folder)
+    close_dead_runs(experiment_id)
 
 
 def _sweep_folder(config: DictConfig, sweep_id: str) -> Path:

@@ -15,7 +15,7 @@ from beans_exp.hpo.confirmation_lock import confirmation_lock
 from beans_exp.hpo.sampler import make_sampler, number_of_points
 from beans_exp.hpo.storage import absolute_storage, lost_storage_as_error
 from beans_exp.hpo.study import SharedStudy, open_study
-from beans_exp.startup.console import errors_as_messages, fail_when_done
+from beans_exp.startup.console import errors_as_messages, exit_status, exit_when_done
 from beans_exp.sweep.composer import Composer
 from beans_exp.sweep.confirm import confirm
 from beans_exp.sweep.preview import print_search_preview
@@ -65,8 +65,8 @@ def run_search(
             wanted = {"storage": url, "name": name, "wanted": options.n_trials}
             jobs.sweep.parent.set_tag(tags.STUDY, json.dumps(wanted))
             succeeded = _search_and_confirm(options, composer, checked, study, jobs)
-    if not succeeded:
-        fail_when_done()
+        unsent = jobs.sweep.report_unsent()  # once the parent run is closed
+    exit_when_done(exit_status(failed=not succeeded, unsent=unsent))
 
 
 def _planned_trials(options: SearchOptions, searched: dict[str, BaseDistribution]) -> int:
@@ -83,6 +83,7 @@ def _search_and_confirm(
     config = checked.first.config
     SearchLoop(options, composer, study, jobs, checked.tunes).run()
     succeeded = judge(study.counted, options)
+    jobs.sweep.send_queued()
     with confirmation_lock(study):
         confirmed = confirm(study, composer, jobs, config.objective) if succeeded else None
         summarize(study, composer, jobs, config, confirmed)

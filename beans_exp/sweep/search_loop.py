@@ -43,6 +43,10 @@ class SearchLoop:
     def run(self) -> None:
         """Run trials until none is left to start, and none runs, in this process or, in time, in another one."""
         self._close_abandoned()
+        if retried := self.study.retry_failed():
+            log.info(
+                "study %s: %d points that failed in earlier commands are tried again", self.study.name, len(retried)
+            )
         log.info("study %s: %d of %d trials exist", self.study.name, len(self.study.counted), self.options.n_trials)
         while True:
             while self._may_ask:

@@ -25,6 +25,7 @@ def judge(trials: Sequence[FrozenTrial], options: SearchOptions) -> bool:
         counted = f"{len(failed)} trial{'s' if len(failed) > 1 else ''} failed"
         print(f"search failed: {counted} (hydra.sweeper.max_failure_rate={options.max_failure_rate:g})")
         print("\n".join(f"  {cause}" for cause in sorted({str(trial.user_attrs[CAUSE]) for trial in failed})))
+        print("The same command tries them again; a higher hydra.sweeper.max_failure_rate tolerates them")
         return False
     completed = any(trial.state == TrialState.COMPLETE for trial in trials)
     if not completed:

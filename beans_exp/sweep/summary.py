@@ -108,7 +108,7 @@ def _draw(draw: Callable[..., Any], study: optuna.Study, objective: str, title: 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the plots are experimental
             axes = draw(study, target_name=objective)
-    except (ValueError, RuntimeError) as error:
+    except Exception as error:  # too few trials, or whatever Matplotlib raises
         log.info("%s", error)
         return None
     axes.set_title("", loc="left")  # where a plot has its own

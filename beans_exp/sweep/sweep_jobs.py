@@ -15,7 +15,6 @@ from beans_exp.sweep.executor import Executor, open_executor
 from beans_exp.sweep.open_sweep import OpenSweep, open_sweep, quoted, silence_launcher
 from beans_exp.sweep.point import Point
 from beans_exp.tracking.reachability import SQLITE
-from beans_exp.tracking.reuse import reusable_metrics
 from beans_exp.tracking.store import MLRUNS, sqlite_file, store_uri
 
 
@@ -50,9 +49,9 @@ class SweepJobs:
 
     def reuse(self, point: Point) -> list[float] | None:
         """Return the objective of a finished run equal to `point`, which then joins the sweep; None without one."""
-        if point.config.if_exists != "reuse" or self.sweep.experiment_id is None or not self.sweep.parent.is_reachable:
+        if point.config.if_exists != "reuse":
             return None
-        metrics = reusable_metrics(self.sweep.experiment_id, point.config, point.fingerprint)
+        metrics = self.sweep.parent.reusable_metrics(point.config, point.fingerprint)
         if metrics is None:
             return None
         self.completed[point.fingerprint] = True
@@ -83,7 +82,8 @@ class SweepJobs:
         """End the parent run, with the table of the jobs; none of them is running any more."""
         for fingerprint in self.running.values():
             self.sweep.close_interrupted_run(fingerprint)
-        self.sweep.parent.close(self.sweep.parent.outcomes(list(self.completed), list(self.completed.values())))
+        self.sweep.send_queued()
+        self.sweep.close(self.sweep.parent.outcomes(list(self.completed), list(self.completed.values())))
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """Plots of one run, in the report's colours: red train, blue validation."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from itertools import pairwise
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -45,20 +45,8 @@ def _mark_boundary(axes: Axes, epochs: Sequence[dict[str, float]]) -> None:
             axes.axvline(step + 0.5, color="0.4", linewidth=1, linestyle="--", label="fine-tuning begins")
 
 
-def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> Figure:
-    """Draw the number of images by label (rows) and predicted class (columns)."""
-    counts = np.zeros((len(classes), len(classes)), dtype=int)
-    np.add.at(counts, (labels, predicted), 1)
-    side = 2.5 + 0.8 * len(classes)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(counts, cmap="Blues", vmin=0)
-    for (row, column), count in np.ndenumerate(counts):
-        colour = "white" if count > counts.max() / 2 else "black"
-        axes.text(column, row, str(count), ha="center", va="center", color=colour)
-    names = [name.replace("_", "\n").replace("$", r"\$") for name in classes]  # no formula of Matplotlib's
-    axes.set_xticks(range(len(classes)), names)
-    axes.set_yticks(range(len(classes)), names)
-    right = int(np.trace(counts))
-    axes.set(xlabel="predicted", ylabel="label", title=f"test: {right} of {counts.sum()} right")
-    return figure
+def png(figure: Figure) -> bytes:
+    """Return `figure` drawn as a PNG file."""
+    stream = BytesIO()
+    figure.savefig(stream)
+    return stream.getvalue()

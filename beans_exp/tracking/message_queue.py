@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from beans_exp.files import measure_folder, remove, sync, sync_tree, write_json
 from beans_exp.tracking import tags
+from beans_exp.tracking.creation import create_once
 from beans_exp.tracking.messages import Message, deliver
 from beans_exp.tracking.queue_files import (
     ADDRESS,
@@ -29,6 +30,7 @@ from beans_exp.tracking.queue_files import (
     read_address,
 )
 from beans_exp.tracking.store import open_store
+from beans_exp.tracking.store_errors import may_pass
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +39,6 @@ OUTBOX = "outbox"
 LOCK = ".lock"
 INCOMPLETE = {tags.STATUS: "killed", tags.CAUSE: "a saved update was damaged; run the same command again"}
 """The tags of a run that ended well, but has lost a message: it is not reused."""
-PASSING = (401, 403, 408, 429)
-"""Statuses below 500 that may change although the message does not."""
 
 WriteBody = Callable[[Path], object]
 """Writes the file or folder that belongs to a message, at the given path."""
@@ -118,7 +118,7 @@ class MessageQueue:
                 content = content | {"status": "KILLED"}
             deliver(client, run_id, Message(message["kind"], content, body))
         except MlflowException as error:
-            if not _is_final(error):
+            if may_pass(self.address.uri, error) or not 400 <= error.get_http_status_code() < 500:
                 raise
             log.error("%s rejects an update of run %s, which is saved in %s: %s", self.address.uri, run_id, slot, error)
             file.rename(slot / REJECTED)
@@ -154,11 +154,20 @@ class MessageQueue:
 
 
 def new_queue(
-    folder: Path, uri: str, experiment: str, fingerprint: str, run_id: str | None, new: dict[str, Any] | None
+    folder: Path,
+    uri: str,
+    experiment: str,
+    fingerprint: str,
+    run_id: str | None,
+    new: dict[str, Any] | None,
+    key: str | None = None,
 ) -> MessageQueue:
-    """Create the queue of a run in its `folder`: of the run `run_id`, or of one to be created from `new`."""
-    address = Address(uri, experiment, fingerprint, run_id, uuid.uuid4().hex, new)
-    place = folder / OUTBOX / address.id[:8]
+    """Create the queue of a run in its `folder`: of the run `run_id`, or of one to be created from `new`.
+
+    `key` is the queue's id: that of an earlier attempt to create the run, or, if `new` says `resumed`, the run's own.
+    """
+    address = Address(uri, experiment, fingerprint, run_id, key or uuid.uuid4().hex, new)
+    place = folder / OUTBOX / (uuid.uuid4().hex if key else address.id)[:8]
     place.mkdir(parents=True)
     sync(place.parent)
     write_json(place / ADDRESS, asdict(address))
@@ -193,30 +202,21 @@ def queued_objective(folder: Path, fingerprint: str) -> float | list[float] | No
     return None
 
 
-def _is_final(error: MlflowException) -> bool:
-    """Whether the store understood a message and will always reject it."""
-    status = error.get_http_status_code()
-    return 400 <= status < 500 and status not in PASSING
-
-
 def _create_run(client: mlflow.MlflowClient, address: Address) -> str:
     """The run of `address`: one that an earlier attempt created, or a new one; a sweep has one parent run."""
     assert address.new is not None
     experiment_id = open_store(address.uri, address.experiment)
+    if "resumed" in address.new and client.search_runs([experiment_id], f"attributes.run_id = '{address.id}'"):
+        return address.id
     run_tags = dict(address.new["tags"])
     is_parent, sweep = tags.ROLE in run_tags, run_tags.get(tags.SWEEP)
     query = tags.is_parent_of(str(sweep)) if is_parent else tags.equals(tags.OUTBOX, address.id)
-    if found := client.search_runs([experiment_id], query):
-        return str(found[0].info.run_id)
     if sweep is not None and not is_parent and tags.PARENT_RUN not in run_tags:
         run_tags[tags.PARENT_RUN] = _parent_run(client, experiment_id, sweep)
     run_tags[tags.OUTBOX] = address.id
-    created = client.create_run(experiment_id, address.new["started"], run_tags, address.new["name"])
-    return str(created.info.run_id)
+    return create_once(client, experiment_id, query, run_tags, address.new["name"], address.new["started"])
 
 
 def _parent_run(client: mlflow.MlflowClient, experiment_id: str, sweep: str) -> str:
     """The parent run of `sweep`, created now if its own messages were not delivered yet."""
-    found = client.search_runs([experiment_id], tags.is_parent_of(sweep))
-    parent = found[0] if found else client.create_run(experiment_id, tags=tags.parent_tags(sweep))
-    return str(parent.info.run_id)
+    return create_once(client, experiment_id, tags.is_parent_of(sweep), tags.parent_tags(sweep))

@@ -6,13 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModel,
+    LoggedModelOutput,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+)
 from mlflow.models import Model
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from beans_exp.files import DamagedError, read_json, write_json
 from beans_exp.tracking import tags
 from beans_exp.tracking.best_model import Ranked, has_model, keep_best_model
 
+TRACEBACK = "traceback.txt"
 BATCH = 100
 """Parameters that MLflow accepts in one request."""
 MODEL_ID = "model_id.json"
@@ -34,8 +46,18 @@ def deliver(client: mlflow.MlflowClient, run_id: str, message: Message) -> None:
 
 
 def _metrics(client: mlflow.MlflowClient, run_id: str, message: Message) -> None:
-    """The store ignores a point that it has: same name, value, time and step."""
-    client.log_batch(run_id, [Metric(*point) for point in message.content["points"]])
+    """The store ignores a point that it has: same name, value, time and step.
+
+    A message about a run of which nobody knows what it has logged says `once`: steps that the store has are left out.
+    """
+    points = [Metric(*point) for point in message.content["points"]]
+    if message.content.get("once"):
+        points = [one for one in points if one.step not in _steps(client, run_id, one.key)]
+    client.log_batch(run_id, points)
+
+
+def _steps(client: mlflow.MlflowClient, run_id: str, name: str) -> set[int]:
+    return {point.step for point in client.get_metric_history(run_id, name)}
 
 
 def _params(client: mlflow.MlflowClient, run_id: str, message: Message) -> None:
@@ -50,6 +72,16 @@ def _tags(client: mlflow.MlflowClient, run_id: str, message: Message) -> None:
 
 def _file(client: mlflow.MlflowClient, run_id: str, message: Message) -> None:
     client.log_artifact(run_id, str(message.body), message.content.get("folder"))
+
+
+def clear_cause(client: mlflow.MlflowClient, run_id: str) -> None:
+    """Delete cause and traceback of a run that is resumed, or has finished."""
+    run = client.get_run(run_id)
+    if tags.CAUSE not in run.data.tags:
+        return
+    if TRACEBACK in {item.path for item in client.list_artifacts(run_id)}:
+        get_artifact_repository(run.info.artifact_uri).delete_artifacts(TRACEBACK)
+    client.delete_tag(run_id, tags.CAUSE)
 
 
 def _data(client: mlflow.MlflowClient, run_id: str, message: Message) -> None:
@@ -78,7 +110,8 @@ def _log_model(client: mlflow.MlflowClient, run: Run, message: Message) -> None:
     try:
         model_id = read_json(id_file)["model_id"]
     except (FileNotFoundError, DamagedError):
-        model_id = client.create_logged_model(run.info.experiment_id, "model", run_id, params=run.data.params).model_id
+        begun = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+        model_id = (begun[0] if begun else _create_model(client, run)).model_id
         write_json(id_file, {"model_id": model_id})
     logged = client.get_logged_model(model_id)
     saved = Model.load(message.body)
@@ -93,7 +126,14 @@ def _log_model(client: mlflow.MlflowClient, run: Run, message: Message) -> None:
     client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
 
 
+def _create_model(client: mlflow.MlflowClient, run: Run) -> LoggedModel:
+    return client.create_logged_model(run.info.experiment_id, "model", run.info.run_id, params=run.data.params)
+
+
 def _end(client: mlflow.MlflowClient, run_id: str, message: Message) -> None:
+    """End the run; one that finished after all keeps no cause of an earlier process, whoever wrote it."""
+    if message.content["status"] == "FINISHED":
+        clear_cause(client, run_id)
     client.set_terminated(run_id, message.content["status"], message.content["time"])
 
 

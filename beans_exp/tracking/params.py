@@ -16,6 +16,7 @@ LEFT_OUT = (
     "features",
     "tracking.uri",
     "tracking.offline",
+    "tracking.patience",
     "plan",
     "run_name",
     "study.reported",

@@ -1,23 +1,32 @@
 """A sweep in MLflow: one parent run, found again by the sweep's id, with the table of its jobs."""
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import mlflow
 from mlflow.entities import Run, RunTag
 
+from beans_exp.errors import StoreError, first_line
 from beans_exp.files import csv_text
 from beans_exp.processes import is_dead, this_process
+from beans_exp.schema import Config, TrackingConfig
 from beans_exp.tracking import reachability, tags
+from beans_exp.tracking.creation import create_once
 from beans_exp.tracking.message_queue import new_queue
 from beans_exp.tracking.outbox import Outbox, Sink, open_sink
+from beans_exp.tracking.patience import patiently
 from beans_exp.tracking.resume import end_run
+from beans_exp.tracking.reuse import reusable_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 FINISHED = "finished"
 PRUNED = "pruned"
@@ -51,11 +60,13 @@ class ParentRun:
     sink: Sink
     opened: float
     """Milliseconds since the epoch."""
+    patience: float = TrackingConfig.patience
+    """Seconds that the store may be unavailable while it is read."""
 
     @property
     def is_reachable(self) -> bool:
         """Whether the store can be read now."""
-        return self.experiment_id is not None and reachability.is_reachable(self.uri)
+        return self.experiment_id is not None and reachability.is_reachable(self.uri, self.patience)
 
     def outcomes(self, fingerprints: Sequence[str], completed: Sequence[bool | None]) -> list[Outcome]:
         """Return the outcome of each job.
@@ -64,23 +75,32 @@ class ParentRun:
         an interrupt.
         """
         results: list[bool | None] = [*completed] or [None] * len(fingerprints)
-        reachable = self.is_reachable  # once for all jobs
-        return [self._outcome(mark, result, reachable) for mark, result in zip(fingerprints, results, strict=True)]
+        pairs = list(zip(fingerprints, results, strict=True))
+        return self._read(lambda: [self._outcome(*pair) for pair in pairs]) or [_unread(*pair) for pair in pairs]
 
     def outcome(self, fingerprint: str, completed: bool | None) -> Outcome:
         """Return the outcome of the job with `fingerprint`; `completed` as in `outcomes`."""
-        return self._outcome(fingerprint, completed, self.is_reachable)
+        return self._read(lambda: self._outcome(fingerprint, completed)) or _unread(fingerprint, completed)
 
-    def _outcome(self, fingerprint: str, completed: bool | None, reachable: bool) -> Outcome:
-        if not reachable:
-            status = FINISHED if completed else NOT_RUN if completed is None else "failed"
-            return Outcome(fingerprint, status, trained=True)
+    def _read(self, ask: Callable[[], Answer]) -> Answer | None:
+        """Return `ask()`; None, with a warning, if the store, which could be used before, cannot be read now."""
+        if not self.is_reachable:
+            return None
+        try:
+            return patiently(self.uri, self.patience, ask)
+        except StoreError as error:
+            log.warning("the store cannot be read: %s", error)
+            return None
+
+    def _outcome(self, fingerprint: str, completed: bool | None) -> Outcome:
         found = self._runs(fingerprint)
         ours = [run for run in found if self._has_child(run)]
         trained = [run for run in ours if _ended(run) >= self.opened]
         if trained:
             run = max(trained, key=_ended)
-            status = run.data.tags.get(tags.STATUS, FINISHED if completed else "running")  # the tag may be queued
+            status = run.data.tags.get(tags.STATUS, "running")
+            if completed and run.info.status == "RUNNING":  # its end may be queued
+                status = FINISHED
             return Outcome(fingerprint, status, run.info.run_id, trained=True, metrics=run.data.metrics)
         return _earlier_outcome(fingerprint, completed, found, ours)
 
@@ -92,12 +112,20 @@ class ParentRun:
         query, order = tags.equals(tags.FINGERPRINT, fingerprint), ["attributes.start_time DESC"]
         return [*self.client.search_runs([self.experiment_id], query, order_by=order)]
 
+    def reusable_metrics(self, config: Config, fingerprint: str) -> dict[str, float] | None:
+        """Return the objective's metrics of a finished run, as `reuse.reusable_metrics` does; None if none is found."""
+        experiment_id = self.experiment_id
+        return self._read(lambda: reusable_metrics(experiment_id, config, fingerprint)) if experiment_id else None
+
     def close_run(self, fingerprint: str, kind: str, cause: str, *, if_dead: bool = False) -> None:
         """End the run that a job of this sweep left open: `kind` is `oom`, `killed`, `timeout` or `failed`.
 
         With `if_dead` only if its process is known to be dead: it may be running on another machine.
         """
-        for run in self._runs(fingerprint) if self.is_reachable else ():
+        self._read(lambda: self._close_runs(fingerprint, kind, cause, if_dead))
+
+    def _close_runs(self, fingerprint: str, kind: str, cause: str, if_dead: bool) -> None:
+        for run in self._runs(fingerprint):
             if not self._has_child(run):
                 continue
             is_open = run.info.status == "RUNNING" and (not if_dead or is_dead(run.data.tags.get(tags.PROCESS, "")))
@@ -125,21 +153,36 @@ class ParentRun:
         self.sink.send("file", {}, file, lambda path: path.write_text(text))
 
     def log_figure(self, figure: "Figure", file: str) -> None:
-        """Log a picture as an artifact of the parent run."""
-        self.sink.send("file", {}, file, figure.savefig)
+        """Log a picture as an artifact of the parent run; one that cannot be drawn or stored is missing."""
+        from beans_exp.tracking.figures import png  # Matplotlib is for searches alone
+
+        try:
+            picture = png(figure)
+            self.sink.send("file", {}, file, lambda path: path.write_bytes(picture))
+        except Exception as error:  # whatever Matplotlib and the store can raise
+            log.warning("%s is missing: %s: %s", file, type(error).__name__, first_line(error))
 
     def log_metric(self, name: str, value: float) -> None:
         """Log a metric of the whole sweep, unless it was logged before."""
-        if not (self.run_id and self.is_reachable and name in self.client.get_run(self.run_id).data.metrics):
+        run_id = self.run_id
+        logged = self._read(lambda: self.client.get_run(run_id)) if run_id else None
+        if logged is None or name not in logged.data.metrics:
             self.sink.send("metrics", {"points": [[name, value, int(1000 * time.time()), 0]]})
 
 
 def open_parent(
-    uri: str, experiment: str, experiment_id: str | None, sweep_id: str, name: str, folder: Path
+    uri: str,
+    experiment: str,
+    experiment_id: str | None,
+    sweep_id: str,
+    name: str,
+    folder: Path,
+    patience: float = TrackingConfig.patience,
 ) -> ParentRun:
     """Open the parent run of `sweep_id`, an existing one or a new one.
 
-    Without an `experiment_id` its server is unreachable, and messages are queued in `folder`.
+    Without an `experiment_id` its store is unavailable, and messages are queued in `folder`. May be called again after
+    an error of the store.
     """
     client = mlflow.MlflowClient(uri)
     opened = 1000 * time.time()
@@ -147,17 +190,18 @@ def open_parent(
     new_tags = tags.parent_tags(sweep_id) | process
     if experiment_id is None:
         new = {"name": name, "tags": new_tags, "started": int(opened)}
-        outbox = Outbox(new_queue(folder, uri, experiment, sweep_id, None, new), retrying=True)
-        return ParentRun(client, uri, None, None, sweep_id, outbox, opened)
+        queue = new_queue(folder, uri, experiment, sweep_id, None, new)
+        outbox = Outbox(queue, retrying=True, patience=patience)
+        return ParentRun(client, uri, None, None, sweep_id, outbox, opened, patience)
     run = newest_run(client, experiment_id, tags.is_parent_of(sweep_id))
     if run is None:
-        client.create_run(experiment_id, tags=new_tags, run_name=name)
+        create_once(client, experiment_id, tags.is_parent_of(sweep_id), new_tags, name)
         run = _agreed_parent(client, experiment_id, sweep_id, settle=not uri.startswith(reachability.SQLITE))
     client.update_run(run.info.run_id, status="RUNNING")
     # Machines that share a search do this at the same moment; MLflow retries a batch that collides, but not `set_tag`.
     client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in process.items()])
-    sink = open_sink(client, uri, experiment, sweep_id, run.info.run_id, folder)
-    return ParentRun(client, uri, experiment_id, run.info.run_id, sweep_id, sink, opened)
+    sink = open_sink(client, experiment, sweep_id, run.info.run_id, folder, patience)
+    return ParentRun(client, uri, experiment_id, run.info.run_id, sweep_id, sink, opened, patience)
 
 
 def newest_run(client: mlflow.MlflowClient, experiment_id: str, query: str) -> Run | None:
@@ -172,11 +216,19 @@ def jobs_csv(outcomes: Sequence[Outcome]) -> str:
     return csv_text(["fingerprint", "run_id", "status", "origin"], rows)
 
 
+def _unread(fingerprint: str, completed: bool | None) -> Outcome:
+    """The outcome of a job whose store cannot be read."""
+    status = FINISHED if completed else NOT_RUN if completed is None else "failed"
+    return Outcome(fingerprint, status, trained=True)
+
+
 def _earlier_outcome(fingerprint: str, completed: bool | None, found: Sequence[Run], ours: Sequence[Run]) -> Outcome:
     """The outcome of a job that trained nothing now, from the runs with its fingerprint and those of its sweep."""
     if completed:
         finished = [run for run in found if run.info.status == "FINISHED"]
-        status, reused = (FINISHED, finished[0]) if finished else ("failed", None)
+        if not finished:  # everything about it may be queued
+            return _unread(fingerprint, completed)
+        status, reused = FINISHED, finished[0]
     else:
         pruned = [run for run in ours if run.data.tags.get(tags.STATUS) == PRUNED]
         status, reused = (PRUNED, pruned[0]) if pruned else (NOT_RUN if completed is None else "failed", None)

@@ -19,7 +19,7 @@ EPOCH_METRICS = ("train/loss", "val/loss", "train/accuracy", "val/accuracy", "st
 """The metrics that the curves show."""
 Value = TypeVar("Value")
 MAX_EPOCHS, MAX_CLASSES, MAX_PREDICTIONS = 100_000, 100, 16 << 20
-"""Beyond these a picture is packed as it is: its size grows with the classes."""
+"""Beyond these a picture is packed as it is."""
 
 
 def can_be_drawn(run: PackedRun, predictions: str | None) -> list[str]:
@@ -44,9 +44,9 @@ def draw(run: PackedRun, predictions: str | None, folder: Path) -> None:
 
 
 def _matrix(found: Predictions) -> "Figure":
-    from beans_exp.tracking import figures
+    from beans_exp.tracking.confusion import confusion_matrix
 
-    return figures.confusion_matrix(found.labels, found.predicted, found.classes)
+    return confusion_matrix(found.labels, found.predicted, found.classes)
 
 
 def _write_png(figure: "Figure", file: Path) -> None:

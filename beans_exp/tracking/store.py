@@ -10,15 +10,16 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from beans_exp.errors import ServerUnreachableError, StoreError, is_text
+from beans_exp.errors import StoreError, StoreUnavailableError, is_text
 from beans_exp.files import make_once
 from beans_exp.locks import locked
 from beans_exp.schema import TrackingConfig
 from beans_exp.schema.groups import check_store
 from beans_exp.tracking.addresses import experiment_path
 from beans_exp.tracking.moved_store import ARTIFACTS, follow_store
+from beans_exp.tracking.patience import patiently
 from beans_exp.tracking.reachability import SQLITE, UNREACHABLE, is_server, reason_of, require_reachable
-from beans_exp.tracking.store_errors import explain, store_errors
+from beans_exp.tracking.store_errors import explain, passes, store_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 MLRUNS = Path("mlruns")
 VARIABLE = "MLFLOW_TRACKING_URI"
 """MLflow's own variable for the address of the store."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""The errors of a full disk."""
 
 
 def store_uri(tracking: TrackingConfig) -> str:
@@ -61,29 +64,33 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
 
 
-def open_store(uri: str, experiment: str) -> str:
+def open_store(uri: str, experiment: str, patience: float = 0.0) -> str:
     """Return the id of `experiment` in the store at `uri`, creating both if they do not exist.
 
-    Several processes may do so at once. Raises ServerUnreachableError for an unreachable server, StoreError for a store
-    that cannot be reached, written or understood and for a deleted experiment.
+    Several processes may do so at once; `patience` is as in `require_reachable`. Raises StoreUnavailableError for an
+    unreachable server and a locked file, StoreError for a store that cannot be reached, written or understood and for a
+    deleted experiment.
     """
+    require_reachable(uri, patience)
     file = sqlite_file(uri)
     if file is not None:
         return _open_sqlite(file, experiment)
-    require_reachable(uri)
     return _experiment_id(uri, experiment, None)
 
 
-def open_unless_unreachable(tracking: TrackingConfig, *, may_be_unreachable: bool) -> str | None:
-    """Return the id of the experiment as `open_store` does; None, with a warning, if its server is unreachable.
+def open_unless_unavailable(tracking: TrackingConfig, *, offline: bool, was_available: bool = False) -> str | None:
+    """Return the id of the experiment as `open_store` does; None, with a warning, if its store is unavailable.
 
-    Raises ServerUnreachableError unless that is allowed, and what else `open_store` raises.
+    Raises StoreUnavailableError unless the start may be `offline`, or the store `was_available` to this sweep: then
+    answers that are not MLflow's count as unavailable, too. Raises what else `open_store` raises.
     """
-    uri = store_uri(tracking)
+    uri, patience = store_uri(tracking), tracking.patience
     try:
-        return open_store(uri, tracking.experiment)
-    except ServerUnreachableError as error:
-        if not may_be_unreachable:
+        if was_available:  # a server that is being restarted may have a finished run
+            return patiently(uri, patience, lambda: open_store(uri, tracking.experiment, patience))
+        return open_store(uri, tracking.experiment, patience)
+    except StoreError as error:
+        if not (was_available and passes(uri, error)) and not (offline and isinstance(error, StoreUnavailableError)):
             raise
         log.warning(UNREACHABLE, uri, reason_of(error))
         return None
@@ -156,7 +163,9 @@ def _open_sqlite(file: Path, experiment: str) -> str:
         with locked(lock, "is creating the experiment"):
             return _experiment_id(f"{SQLITE}{file}", experiment, artifacts)
     except (OSError, sqlite3.Error) as error:
-        raise StoreError(f"the store {file} cannot be written ({error}). Free it, or set tracking.uri") from error
+        passing = isinstance(error, sqlite3.OperationalError) or getattr(error, "errno", None) in FULL
+        kind = StoreUnavailableError if passing else StoreError
+        raise kind(f"the store {file} cannot be written ({error}). Free it, or set tracking.uri") from error
 
 
 def _lock_file(file: Path) -> Path:

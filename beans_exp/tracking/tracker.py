@@ -3,7 +3,7 @@
 import logging
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -11,15 +11,15 @@ from pathlib import Path
 import keras
 import mlflow
 import mlflow.store.tracking.sqlalchemy_store  # else MLflow imports it late, again for each job of a sweep
-import tensorflow as tf
 import yaml
+from matplotlib.figure import Figure
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import RunTag
 from mlflow.tracking.context.registry import resolve_tags
 
 from beans_exp.data import Data
-from beans_exp.errors import DivergedError, PrunedError
+from beans_exp.errors import first_line
 from beans_exp.files import csv_text
 from beans_exp.models.weights import weights_name
 from beans_exp.processes import this_process
@@ -28,12 +28,16 @@ from beans_exp.schema.labels import labeled
 from beans_exp.schema.names import BLOCKS
 from beans_exp.tracking import figures, system, tags
 from beans_exp.tracking.best_model import Ranked
+from beans_exp.tracking.confusion import confusion_matrix
+from beans_exp.tracking.creation import create_once
+from beans_exp.tracking.endings import is_settled, is_storage_error, statuses
 from beans_exp.tracking.message_queue import find_queue, new_queue
+from beans_exp.tracking.messages import TRACEBACK, clear_cause
 from beans_exp.tracking.model import save_model
 from beans_exp.tracking.outbox import DirectSink, Outbox, Sink, open_sink
 from beans_exp.tracking.params import config_yaml, flat_params
 from beans_exp.tracking.registry import model_of_run
-from beans_exp.tracking.resume import CONFIG_FILE, TRACEBACK, ResumedRun, clear_cause
+from beans_exp.tracking.resume import CONFIG_FILE, ResumedRun
 from beans_exp.tracking.store import store_uri
 from beans_exp.training.evaluation import Evaluation
 from beans_exp.training.history import Epoch, History
@@ -52,6 +56,7 @@ class Tracker:
         self.sink = sink
         self.run_id = run_id
         self.logged = resumed.logged if resumed else set()
+        self.knows_logged = resumed is None or resumed.is_known
         self.described = resumed is not None and resumed.described
         self.pending: list[Epoch] = []
         self.objective: float | list[float] | None = None
@@ -77,26 +82,40 @@ class Tracker:
         heads = {epoch.head_run for epoch in self.pending} - {""}
         if heads:
             self.sink.send("tags", {tags.HEAD_RUN: heads.pop()})
-        for epoch in self.pending:
-            self._log(epoch.metrics, epoch.step)
-        self.pending.clear()
+        while self.pending:
+            self._log(self.pending[0].metrics, self.pending[0].step)
+            self.pending.pop(0)
+
+    def flush_if_possible(self) -> None:
+        """Log the epochs that were added; training continues if that fails, and they are logged with the next ones."""
+        try:
+            self.flush()
+        except Exception as error:
+            if not is_storage_error(error):
+                raise
+            log.warning("%d epochs wait to be logged: %s", len(self.pending), first_line(error))
 
     def log_summary(self, history: History, summary: dict[str, float]) -> None:
-        """Log the metrics of the whole run and the curves of its epochs, and print the accuracies."""
+        """Log the metrics of the whole run, and print the accuracies."""
         self.flush()
         self._log(summary, 0)
         metrics = history.selected.metrics | summary
         shown = ", ".join(f"{name} {metrics[name]:.4f}" for name in SHOWN if name in metrics)
         log.info("run %s: %s, epoch %d", self.run_id, shown, history.selected.step)
-        picture = figures.curves([epoch.metrics for epoch in history.epochs], history.selected.step)
-        self.sink.send("file", {}, "curves.png", picture.savefig)
 
     def log_test(self, test: Evaluation, data: Data) -> None:
-        """Log the test's metrics, the prediction of each test image and the confusion matrix."""
-        matrix = figures.confusion_matrix(test.labels, test.predicted, data.classes)
+        """Log the test's metrics and the prediction of each test image."""
         self._log_text(predictions_csv(test, data.classes), "predictions.csv")
-        self.sink.send("file", {}, "confusion_matrix.png", matrix.savefig)
         self._log(test.metrics, 0)
+
+    def draw_curves(self, history: History) -> None:
+        """Log the curves of the epochs."""
+        epochs = [epoch.metrics for epoch in history.epochs]
+        self._draw("curves.png", lambda: figures.curves(epochs, history.selected.step))
+
+    def draw_confusion(self, test: Evaluation, data: Data) -> None:
+        """Log the confusion matrix of the test."""
+        self._draw("confusion_matrix.png", lambda: confusion_matrix(test.labels, test.predicted, data.classes))
 
     def log_model(self, model: keras.Model, data: Data, objective: float | list[float]) -> None:
         """Log the trained model, if `tracking.save_model` asks for it, and the objective."""
@@ -120,6 +139,14 @@ class Tracker:
         self.sink.send("end", {"status": mlflow_status, "time": _now(), "objective": self.objective})
         self.sink.close()
 
+    def _draw(self, file: str, draw: Callable[[], Figure]) -> None:
+        """Log a figure; one that cannot be drawn or stored costs nothing but itself."""
+        try:
+            picture = figures.png(draw())
+            self.sink.send("file", {}, file, lambda path: path.write_bytes(picture))
+        except Exception as error:  # whatever Matplotlib and the store can raise
+            log.warning("%s is missing: %s: %s", file, type(error).__name__, first_line(error))
+
     def _log_text(self, text: str, file: str) -> None:
         self.sink.send("file", {}, file, lambda path: path.write_text(text))
 
@@ -127,7 +154,7 @@ class Tracker:
         now = _now()
         new = [[name, value, now, step] for name, value in metrics.items() if (name, step) not in self.logged]
         if new:
-            self.sink.send("metrics", {"points": new})
+            self.sink.send("metrics", {"points": new} | ({} if self.knows_logged else {"once": True}))
         self.logged |= {(name, step) for name in metrics}
 
 
@@ -138,36 +165,34 @@ def open_finished_run(config: Config, run_id: str) -> tuple[Tracker, keras.Model
 
 
 @contextmanager
-def track(
-    config: Config, experiment_id: str | None, fingerprint: str, folder: Path, resumed: ResumedRun | None = None
-) -> Iterator[Tracker]:
-    """Open a new run for `config`, or reopen `resumed`, and end it by the outcome of the block.
+def track(tracker: Tracker) -> Iterator[None]:
+    """End the run of `tracker` by the outcome of the block; no run stays RUNNING unless its store is unavailable.
 
-    Without an `experiment_id` the server is unreachable, and messages are queued in `folder`. `beans.status` becomes
-    `finished`, `failed`, `oom`, `diverged`, `pruned` or `killed`, with cause and traceback; no run stays RUNNING.
-    Epochs that no checkpoint covers are logged unless the run was killed, since a resumed run trains them again.
+    `beans.status` becomes `finished`, `failed`, `oom`, `diverged`, `pruned` or `killed`, with cause and traceback.
+    Epochs that no checkpoint covers are logged only if the run will not be resumed: that would train them again.
     """
-    sink, run_id = _open(config, experiment_id, fingerprint, folder, resumed)
-    tracker = Tracker(config, sink, run_id, resumed)
     try:
-        yield tracker
+        yield
     except BaseException as error:
-        status, mlflow_status = _statuses(error)
-        if status != "killed":
-            tracker.flush()
-        tracker.end(status, mlflow_status, error)
+        try:
+            if is_settled(error):
+                tracker.flush()
+            tracker.end(*statuses(error), error)
+        except Exception as failed:  # the error of the block is the one that matters
+            text = "the end of run %s could not be written: %s: %s"
+            log.error(text, tracker.run_id, type(failed).__name__, first_line(failed))
         raise
     tracker.end("finished", "FINISHED", None)
 
 
-def _open(
-    config: Config, experiment_id: str | None, fingerprint: str, folder: Path, resumed: ResumedRun | None
-) -> tuple[Sink, str]:
-    """The sink of a run, which is created in a reachable store, and its id."""
-    if experiment_id is None:
-        return _open_offline(config, fingerprint, folder, resumed)
-    uri = store_uri(config.tracking)
-    client = mlflow.MlflowClient(uri)
+def open_run(
+    config: Config, experiment_id: str, fingerprint: str, folder: Path, resumed: ResumedRun | None, key: str
+) -> Tracker:
+    """Return the tracker of a new run for `config`, or of `resumed`, which is reopened.
+
+    May be called again after an error with the same `key`, which identifies the new run.
+    """
+    client = mlflow.MlflowClient(store_uri(config.tracking))
     run_tags = _run_tags(config, fingerprint)
     if resumed:
         run_id = resumed.run_id
@@ -175,30 +200,26 @@ def _open(
         clear_cause(client, run_id)
         client.log_batch(run_id, tags=[RunTag(key, value) for key, value in run_tags.items()])
     else:
+        new_tags = resolve_tags(run_tags | {tags.OUTBOX: key})
         name = config.run_name or default_name(config)
-        run_id = client.create_run(experiment_id, tags=resolve_tags(run_tags), run_name=name).info.run_id
-    return open_sink(client, uri, config.tracking.experiment, fingerprint, run_id, folder), run_id
+        run_id = create_once(client, experiment_id, tags.equals(tags.OUTBOX, key), new_tags, name)
+    experiment, patience = config.tracking.experiment, config.tracking.patience
+    return Tracker(config, open_sink(client, experiment, fingerprint, run_id, folder, patience), run_id, resumed)
 
 
-def _open_offline(config: Config, fingerprint: str, folder: Path, resumed: ResumedRun | None) -> tuple[Sink, str]:
-    """The same while the server is unreachable; the id of a new run is that of its queue."""
+def open_run_offline(config: Config, fingerprint: str, folder: Path, resumed: ResumedRun | None, key: str) -> Tracker:
+    """Return the same while the store is unavailable: messages are queued in `folder`.
+
+    The id of a new run is that of its queue, `key`, by which the run is also found if it was created after all.
+    """
     queue = find_queue(folder, fingerprint, resumed.run_id) if resumed else None
     if queue is None:
         name, run_tags = config.run_name or default_name(config), resolve_tags(_run_tags(config, fingerprint))
-        new = {"name": name, "tags": run_tags, "started": _now()}
-        queue = new_queue(folder, store_uri(config.tracking), config.tracking.experiment, fingerprint, None, new)
-    return Outbox(queue, retrying=True), queue.address.run_id or queue.address.id
-
-
-def _statuses(error: BaseException) -> tuple[str, str]:
-    """The `beans.status` and MLflow's own status for a run that ended with `error`."""
-    if isinstance(error, KeyboardInterrupt | SystemExit):
-        return "killed", "KILLED"
-    if isinstance(error, PrunedError):
-        return "pruned", "KILLED"
-    if isinstance(error, MemoryError | tf.errors.ResourceExhaustedError):
-        return "oom", "FAILED"
-    return ("diverged" if isinstance(error, DivergedError) else "failed"), "FAILED"
+        new = {"name": name, "tags": run_tags, "started": _now()} | ({"resumed": True} if resumed else {})
+        uri, experiment = store_uri(config.tracking), config.tracking.experiment
+        queue = new_queue(folder, uri, experiment, fingerprint, None, new, resumed.run_id if resumed else key)
+    outbox = Outbox(queue, retrying=True, patience=config.tracking.patience)
+    return Tracker(config, outbox, queue.address.run_id or queue.address.id, resumed)
 
 
 def _now() -> int:

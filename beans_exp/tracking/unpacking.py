@@ -14,11 +14,10 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from beans_exp.tracking import tags
 from beans_exp.tracking.best_model import has_model
-from beans_exp.tracking.messages import MODEL_ID, Message, deliver
+from beans_exp.tracking.messages import MODEL_ID, TRACEBACK, Message, deliver
 from beans_exp.tracking.packed import PackedRun
 from beans_exp.tracking.parent_run import newest_run
 from beans_exp.tracking.reader import PAGE
-from beans_exp.tracking.resume import TRACEBACK
 
 POINTS = 1000
 """Values that MLflow takes in one request."""

@@ -75,7 +75,7 @@ class Checkpoints:
     after_save: Callable[[], None] = lambda: None
     state: TrainingState | None = None
     """The state found on disk, until training takes it."""
-    is_writable: bool = field(default=True, init=False)
+    warned: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.started = time.monotonic()
@@ -121,10 +121,13 @@ class Checkpoints:
 
     def is_due(self, size: int) -> bool:
         """Whether a checkpoint of `size` bytes is due at the end of this epoch."""
-        return self.is_writable and self.schedule.is_due(time.monotonic(), size)
+        return self.schedule.is_due(time.monotonic(), size)
 
     def save(self, state: TrainingState) -> None:
-        """Replace the file with `state`; if writing fails, a warning ends the checkpoints but not the run."""
+        """Replace the file with `state`; if writing fails, a warning says so, and the next one is tried when it is due.
+
+        `after_save` is not called then: epochs are sent once a checkpoint or the end of the run covers them.
+        """
         begin = time.monotonic()
         facts = {key: value for key, value in vars(state).items() if key != "arrays"}
         facts |= {"format": FORMAT, "fingerprint": self.fingerprint}
@@ -132,22 +135,28 @@ class Checkpoints:
         try:
             _write(self.file, facts, state.arrays)
         except OSError as error:
-            log.warning("%s cannot be written (%s): its epochs may have to be trained again", self.file, error)
-            self.is_writable = False
+            if not self.warned:
+                log.warning("%s cannot be written (%s): its epochs may have to be trained again", self.file, error)
+            self.warned = True
+        else:
+            self.after_save()
         self.schedule.record(begin, time.monotonic())
-        self.after_save()
 
     @contextmanager
-    def removed_unless_killed(self) -> Iterator[None]:
-        """Delete the checkpoint unless the process was killed: only killed runs are resumed."""
+    def removed_at_result(self, is_result: Callable[[BaseException], bool]) -> Iterator[None]:
+        """Delete the checkpoint once the run has a result; after other errors the same command resumes it."""
         try:
             yield
-        except (KeyboardInterrupt, SystemExit):
+        except BaseException as error:
+            if is_result(error):
+                self.remove()
             raise
-        except BaseException:
+        self.remove()
+
+    def remove(self) -> None:
+        """Delete the file, which no run needs any more."""
+        with suppress(OSError):
             self.file.unlink(missing_ok=True)
-            raise
-        self.file.unlink(missing_ok=True)
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, list[np.ndarray]]]:

@@ -9,7 +9,7 @@ import pytest
 from hydra.core.utils import JobStatus
 from omegaconf import DictConfig, OmegaConf
 
-from beans_exp.errors import ConfigError
+from beans_exp.errors import ConfigError, StorageError
 from beans_exp.launcher.diagnosis import JobError
 from beans_exp.launcher.retries import changes_for_retry, with_changes
 from beans_exp.sweep.microbatch import halve_microbatch
@@ -29,6 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::Depr
         (JobError("failed", ""), {"batch_size": 32}, None),
         (JobError("timeout", ""), {"batch_size": 32}, None),
         (ConfigError(""), {"batch_size": 32}, None),
+        (StorageError("disk full"), {"batch_size": 32}, []),
         (None, {"batch_size": 32}, None),
     ],
 )

@@ -15,6 +15,7 @@ from beans_exp.hpo.leases import MAX_MISSED
 from beans_exp.hpo.study import SharedStudy, StudyDescription, open_study
 from beans_exp.hpo.trial_attrs import CAUSE, FINGERPRINT, ORIGIN, OWNER, RUN, TOO_SLOW
 from beans_exp.launcher.diagnosis import JobError
+from beans_exp.processes import this_process
 from beans_exp.schema import Config
 from beans_exp.sweep.equal_trials import must_wait
 from beans_exp.sweep.point import Point
@@ -122,6 +123,26 @@ def test_a_search_ends_once_too_many_trials_have_failed(study: SharedStudy, caps
     printed = capsys.readouterr().out
     assert "search failed: 2 trials failed (hydra.sweeper.max_failure_rate=0.12)" in printed
     assert "  ValueError: bad\n  out of memory" in printed
+
+
+def test_failures_of_earlier_commands_are_tried_again_by_the_same_command(
+    study: SharedStudy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here, _, started = this_process().rsplit("/", 2)
+    attrs = {OWNER: f"{here}/999999999/{started}", CAUSE: "the disk was full"}
+    study.study.add_trial(
+        create_trial(state=TrialState.FAIL, params={"seed": 3}, distributions=SPACE, user_attrs=attrs)
+    )
+    assert too_many_failed(study.counted, _options())
+    _run(study, _Jobs([ValueError("again"), 0.5]), _options(2))
+    again = study.counted[0]
+    assert (again.params["seed"], again.user_attrs[CAUSE]) == (3, "ValueError: again")
+    assert again.user_attrs[ORIGIN] == "retry of trial 0" and len(study.counted) == 2
+    assert not judge(study.counted, _options())
+    assert "The same command tries them again" in capsys.readouterr().out
+    jobs = _Jobs([])
+    _run(study, jobs, _options(2))
+    assert jobs.started == 0, "failures of this command are left to the next one"
 
 
 def test_a_point_that_cannot_run_fails_its_trial(study: SharedStudy) -> None:

@@ -1,12 +1,9 @@
 """The plots of one run."""
 
-import io
-
 import numpy as np
 from matplotlib.axes import Axes
 
 from beans_exp.tracking import figures
-from tests.tracking.contract import CLASSES
 
 
 def _lines(axes: Axes, word: str) -> list[float]:
@@ -23,17 +20,3 @@ def test_curves_use_the_colours_of_the_report_and_mark_fine_tuning() -> None:
         assert _lines(axes, "fine-tuning") == [3.5]
         assert _lines(axes, "selected") == [5]
     assert (loss.get_title(), accuracy.get_title()) == ("loss", "accuracy")
-
-
-def test_the_confusion_matrix_counts_labels_by_prediction() -> None:
-    labels, predicted = np.array([0, 0, 1, 2]), np.array([0, 1, 1, 0])
-    (axes,) = figures.confusion_matrix(labels, predicted, CLASSES).axes
-    counts = np.asarray(axes.images[0].get_array())
-    assert counts.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
-    assert "2 of 4 right" in axes.get_title()
-
-
-def test_names_of_classes_are_no_formulas() -> None:
-    labels = np.array([0, 1, 2])
-    matrix = figures.confusion_matrix(labels, labels, [r"$\foo$", "a$b$", "c"])
-    matrix.savefig(io.BytesIO())

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -97,9 +98,17 @@ def test_pictures_are_drawn_from_metrics_and_predictions(
             assert min(picture.size) >= 400
 
 
-def test_a_picture_that_matplotlib_rejects_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    odd = PREDICTIONS.replace("a,a", "$x^^y$,$x^^y$").replace("b,a", "b,$x^^y$").replace("p_a", "p_$x^^y$")
-    assert can_be_drawn(_run(), odd) == ["curves.png", "confusion_matrix.png"]
-    draw(replace(_run(), drawn=["confusion_matrix.png"]), odd, tmp_path)
+def test_a_picture_that_cannot_be_drawn_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("beans_exp.tracking.confusion.name_axes", Mock(side_effect=ValueError("no such font")))
+    assert can_be_drawn(_run(), PREDICTIONS) == ["curves.png", "confusion_matrix.png"]
+    draw(replace(_run(), drawn=["confusion_matrix.png"]), PREDICTIONS, tmp_path)
     assert not (tmp_path / "confusion_matrix.png").exists()
     assert "confusion_matrix.png of run 01234567 cannot be drawn" in caplog.text
+
+
+def test_a_class_that_looks_like_a_formula_is_drawn_as_it_is(tmp_path: Path) -> None:
+    odd = PREDICTIONS.replace("a,a", "$x^^y$,$x^^y$").replace("b,a", "b,$x^^y$").replace("p_a", "p_$x^^y$")
+    draw(replace(_run(), drawn=["confusion_matrix.png"]), odd, tmp_path)
+    assert (tmp_path / "confusion_matrix.png").exists()

@@ -203,16 +203,23 @@ def test_a_run_trains_from_the_beginning_after_a_checkpoint_of_another_format(da
     assert saved is not None and len(saved.epochs) == 1
 
 
-def test_a_full_disk_ends_checkpoints_and_not_the_run(
+def test_a_full_disk_costs_checkpoints_and_not_the_run(
     data: Data, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(*words: object, **keys: object) -> None:
-        raise OSError(28, "No space left on device")
+    saved, tries = np.savez, []
+
+    def full(*words: Any, **keys: Any) -> None:
+        tries.append(1)
+        if len(tries) <= 2:
+            raise OSError(28, "No space left on device")
+        saved(*words, **keys)
 
     monkeypatch.setattr(np, "savez", full)
-    calls = []
-    checkpoints = Checkpoints(FILE, "mark", after_save=lambda: calls.append(1))
-    trained = _train(replace(LENET, trainer=replace(LENET.trainer, epochs=2)), data, checkpoints)
-    assert len(trained.history.epochs) == 2 and calls, "its epochs are sent nevertheless"
-    assert "No space left" in caplog.text
-    assert list(Path().glob("checkpoint*")) == []
+    covered = []
+    checkpoints = Checkpoints(FILE, "mark", after_save=lambda: covered.append(len(tries)))
+    trained = _train(replace(LENET, trainer=replace(LENET.trainer, epochs=4)), data, checkpoints)
+    assert len(trained.history.epochs) == 4
+    assert caplog.text.count("No space left") == 1
+    assert covered[0] == 3, "no epoch is sent before a checkpoint covers it: a killed run stays resumable"
+    found = Checkpoints.read(FILE, "mark").take()
+    assert found is not None and len(found.epochs) == 4

@@ -13,6 +13,7 @@ from beans_exp.report.figures.looks import Palette
 from beans_exp.report.figures.svg import INK, Picture, page_style, picture
 from beans_exp.report.runs.calibration import BINS
 from beans_exp.report.runs.groups import Group
+from beans_exp.tracking.confusion import NUMBERED, name_axes, write_counts
 
 
 def reliability(groups: Sequence[Group], palette: Palette) -> Picture | None:
@@ -62,12 +63,9 @@ def confusion(groups: Sequence[Group]) -> Picture | None:
     def draw(axes: Axes, group: Group) -> None:
         counts = mean_confusion(group)
         axes.imshow(counts / counts.sum(axis=1, keepdims=True).clip(1e-9), cmap="Blues", vmin=0, vmax=1)
-        for (row, column), count in np.ndenumerate(counts):
-            dark = count > 0.5 * counts[row].sum()
-            axes.text(column, row, f"{count:.3g}", ha="center", va="center", color="white" if dark else "black")
-        names = [name.replace("_", "\n") for name in group.tested[0].classes]
-        axes.set_xticks(range(len(names)), names, fontsize=8)
-        axes.set_yticks(range(len(names)), names, fontsize=8)
+        if len(counts) <= NUMBERED:
+            write_counts(axes, counts, counts > 0.5 * counts.sum(axis=1, keepdims=True), ".3g")
+            name_axes(axes, group.tested[0].classes, fontsize=8)
         axes.set_title(_wrapped(group.title))
 
     return _multiples(
