@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
         "--config-dir", type=user_path, metavar="DIR", help="a folder with studies of your own: report/, study/"
     )
     parser.add_argument("--threshold", type=_share, default=0.75, help="validation accuracy for convergence (0.75)")
-    parser.add_argument("--data-dir", help="the folder of the test images, for data=folder and data=beans")
+    parser.add_argument("--data-dir", help="the folder of the test images, or the table of data=table")
     parser.add_argument("--no-images", action="store_true", help="leave out test images and Grad-CAM")
     parser.add_argument("--out", type=Path, default=Path("report"), help="the folder to write to (report)")
     return parser

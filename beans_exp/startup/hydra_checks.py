@@ -11,7 +11,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from beans_exp.data import source
+from beans_exp.data import require_test, source
 from beans_exp.errors import BeansExpError, ConfigError
 from beans_exp.fingerprint import fingerprint
 from beans_exp.schema import Config, check, reduce, to_config
@@ -31,7 +31,9 @@ class CheckRun(Callback):
         with errors_as_messages(), every_error_ends_the_program():
             _refuse_chdir(config)
             checked = single_config(config)
-            config.sweep.fingerprint = fingerprint(checked, source(checked.data))
+            described = source(checked.data)
+            require_test(checked, described)
+            config.sweep.fingerprint = fingerprint(checked, described)
             _make_folder(Path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:

@@ -12,7 +12,16 @@ from beans_exp.models.weights import weights_digest
 from beans_exp.sweep.composer import Composer
 from beans_exp.sweep.point import Point
 
-UNDECISIVE = ("hydra.", "tracking.", "confirm.", "plan=", "data.data_dir=", "data.cache_dir=", "features.")
+UNDECISIVE = (
+    "hydra.",
+    "tracking.",
+    "confirm.",
+    "plan=",
+    "data.data_dir=",
+    "data.file=",
+    "data.cache_dir=",
+    "features.",
+)
 """Overrides that change no trial's value."""
 
 

@@ -1,6 +1,7 @@
 """A configuration as MLflow params and as YAML, without local paths."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,6 +13,7 @@ LEFT_OUT = (
     "sweep",
     "data.data_dir",
     "data.cache_dir",
+    "data.file",
     "features",
     "tracking.uri",
     "tracking.offline",
@@ -28,8 +30,10 @@ def flat_params(config: Config) -> dict[str, str]:
 
 
 def portable(config: Config) -> Config:
-    """Return `config` with the weights file as its stem."""
-    return replace(config, model=replace(config.model, weights=weights_name(config.model)))
+    """Return `config` with the weights file as its stem, and a file of splits as its name."""
+    split = config.data.split
+    data = replace(config.data, split=Path(split).name) if isinstance(split, str) else config.data
+    return replace(config, model=replace(config.model, weights=weights_name(config.model)), data=data)
 
 
 def config_yaml(config: Config) -> str:

@@ -56,6 +56,8 @@ class Predictions:
     labels: np.ndarray
     predicted: np.ndarray
     probabilities: np.ndarray
+    images: tuple[str, ...] = ()
+    """The file or the record of each image; empty where the run does not name them."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,11 @@ class Reader:
             except (mlflow.MlflowException, OSError):
                 return None
 
+    def run_artifact(self, run_id: str, name: str) -> str | None:
+        """Return the text of an artifact of a run; None if it has none of that name."""
+        with store_errors(self.uri):
+            return self.artifact(self.client.get_run(run_id).info.artifact_uri, name)
+
     def model(self, run_id: str) -> "keras.Model":
         """Return the model that a run saved, uncompiled, loaded in safe mode: no code in the file runs.
 
@@ -225,9 +232,11 @@ def open_reader(uri: str, experiment: str) -> Reader:
 def parse_predictions(text: str) -> Predictions:
     """Read `predictions.csv`; raises ValueError for truncated lines, unknown classes and values that are no numbers."""
     header, *lines = [line for line in csv.reader(io.StringIO(text)) if line] or [[]]
-    if header[:3] != ["index", "label", "predicted"] or len(header) < 5:
+    named = header[-1:] == ["image"]
+    columns = header[3:-1] if named else header[3:]
+    if header[:3] != ["index", "label", "predicted"] or len(columns) < 2:
         raise ValueError(f"its header is {','.join(header)[:80]}")
-    classes = tuple(name.removeprefix("p_") for name in header[3:])
+    classes = tuple(name.removeprefix("p_") for name in columns)
     if not lines or any(len(line) != len(header) for line in lines):
         raise ValueError("it has no line" if not lines else "a line has not as many values as its header")
     lines.sort(key=lambda line: int(line[0]))
@@ -235,7 +244,8 @@ def parse_predictions(text: str) -> Predictions:
         classes,
         np.array([classes.index(line[1]) for line in lines]),
         np.array([classes.index(line[2]) for line in lines]),
-        np.array([line[3:] for line in lines], dtype=np.float64),
+        np.array([line[3 : 3 + len(classes)] for line in lines], dtype=np.float64),
+        tuple(line[-1] for line in lines) if named else (),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from beans_exp.data import SPLITS, source
-from beans_exp.data.folder import read_image
+from beans_exp.data.image_files import read_image
 from beans_exp.data.images import resize
 from beans_exp.errors import DataError
 from tests.data.builders import folder_config, load_all, noise, prepared_folders, save, truncate

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from beans_exp.data.folder import read_image
+from beans_exp.data.image_files import read_image
 from beans_exp.data.images import resize
 from tests.data.builders import noise, save
 

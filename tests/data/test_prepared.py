@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from beans_exp.data import SPLITS, Source, Split, load, source
-from beans_exp.data.prepared import cache_root, prepare
+from beans_exp.data.cache_folder import cache_root
+from beans_exp.data.prepared import prepare
 from beans_exp.errors import DataError
 from beans_exp.schema import Config
 from tests.data.builders import prepared_folders, synthetic_config, truncate
