@@ -5,7 +5,6 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -25,7 +24,7 @@ SMALL = "data.image_size=32 kernel.filters=[2,2,4] trainer.epochs=1 trainer.batc
 SEARCH = "-m hydra/sweeper=optuna reg.dropout=interval(0,0.5) hydra.sweeper.n_trials=1 confirm.seeds=1 confirm.top=1"
 COMMANDS = [
     f"data=folder data.data_dir=leaves data.on_error=skip data.fit=pad data.resize=antialias {SMALL}",
-    f"data=folder data.data_dir=leaves data.on_error=skip {SEARCH} hydra/launcher=basic {SMALL}",
+    f"{SEARCH} hydra/launcher=basic data=folder data.data_dir=leaves data.on_error=skip {SMALL}",
     f"data=table data.file=leaves.csv tracking.save_model=none {SMALL}",
     f"data=folder data.data_dir=leaves data.split=split.csv data.on_error=skip tracking.save_model=none seed=1 {SMALL}",
 ]
@@ -76,11 +75,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(folder / "share"))
-    yield
 
 
 def runs(folder: Path) -> list[mlflow.entities.Run]:

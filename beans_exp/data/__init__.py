@@ -86,7 +86,7 @@ def _log_left_out(described: Source, skipped: tuple[tuple[str, str], ...]) -> No
         log.info("%s: ignored %d leftovers: %s", described.name, sum(described.ignored.values()), named)
     if skipped:
         named = ", ".join(name for name, _ in skipped[:SHOWN]) + (", …" if len(skipped) > SHOWN else "")
-        log.warning("%s: skipped %d files (skipped.csv of the run): %s", described.name, len(skipped), named)
+        log.warning("%s: skipped %d file(s), listed in skipped.csv of the run: %s", described.name, len(skipped), named)
 
 
 __all__ = ["SPLITS", "Data", "Pixels", "Source", "Split", "load", "require_test", "source"]

@@ -111,7 +111,7 @@ def _as_rgb(image: "Image", background: tuple[int, int, int]) -> "np.ndarray":
     if image.has_transparency_data:
         ground = PIL.Image.new("RGBA", image.size, (*background, 255))
         image = PIL.Image.alpha_composite(ground, image.convert("RGBA"))
-    return np.asarray(image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _deep_grey(image: "Image", background: tuple[int, int, int]) -> "np.ndarray":

