@@ -184,7 +184,8 @@ def _drawn(images: Sequence[Image], missing: Sequence[str], wanted: Wanted) -> l
         share if split in ("train", *missing) else 0 for split, share in zip(SPLITS, wanted.fractions, strict=True)
     ]
     rule = Rule([share / sum(shares) for share in shares], wanted.seed)
-    file = _kept_file(wanted.place, rule)
+    grouped = any(image.group != image.name for image in images)
+    file = _kept_file(wanted.place, rule, grouped=grouped)
     if file.is_file():
         return place(images, rule, read_split(file))
     placed = place(images, rule, {})
@@ -208,13 +209,13 @@ def split_text(images: Sequence[Image], splits: Sequence[str]) -> str:
     return csv_text(HEADER, zip((printable(image.name) for image in images), splits, strict=True))
 
 
-def _kept_file(what: str, rule: Rule) -> Path:
+def _kept_file(what: str, rule: Rule, *, grouped: bool) -> Path:
     """Where the first split of the data set `what` is kept for later runs.
 
     It cannot be computed again once files were added, and is therefore not in the cache.
     """
     folder = user_path(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "beans_exp" / "splits"
-    return folder / f"{printable(Path(what).stem)}-{text_digest((what, *rule.fractions, rule.seed))[:16]}.csv"
+    return folder / f"{printable(Path(what).stem)}-{text_digest((what, *rule.fractions, rule.seed, grouped))[:16]}.csv"
 
 
 def _keep(file: Path, text: str) -> None:

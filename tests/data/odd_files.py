@@ -121,7 +121,7 @@ ON_GROUND: dict[str, Callable[[], bytes]] = {
 }
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "half.jpg": (lambda: encoded(PICTURE, "JPEG")[:400], "Truncated"),
-    "half.png": (lambda: encoded(PICTURE, "PNG")[:90], ""),
+    "half.png": (lambda: encoded(PICTURE, "PNG")[:90], "truncated"),
     "zero.jpg": (lambda: b"", "it is empty"),
     "text.jpg": (lambda: b"no image\n" * 9, "it is not an image"),
     "heic.jpg": (lambda: b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "it is not an image"),

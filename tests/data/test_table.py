@@ -142,7 +142,11 @@ def test_a_broken_table_is_one_message(tmp_path: Path, kind: str) -> None:
     ("name", "content", "message"),
     [
         ("gone.csv", None, "gone.csv cannot be read as a table .No such file"),
-        ("latin.csv", "path,label\nna\u00efve.png,x\n".encode("latin-1"), "is not UTF-8 text .byte 0xef.. Save it"),
+        (
+            "latin.csv",
+            "path,label\nna\u00efve.png,x\n".encode("latin-1"),
+            "is not UTF-8 text .byte 13 is 0xef.. Save it",
+        ),
         ("text.parquet", b"path,label\n", "text.parquet cannot be read as a table .it is no Parquet file"),
         ("quotes.csv", b'path,label\n"' + b"a" * 200_000, "cannot be read as a table .field larger"),
     ],
@@ -158,7 +162,7 @@ def test_missing_files_are_named_at_once_or_skipped(rows: Rows, tmp_path: Path) 
     file = write(tmp_path / "leaves.csv", HEADER, rows)
     for name in (rows[0][0], rows[-1][0]):
         (tmp_path / name).unlink()
-    with pytest.raises(DataError, match=r"2 files cannot be read: .*train rust 0.*test healthy 1.*data\.on_error=skip"):
+    with pytest.raises(DataError, match=r"2 files cannot be read: .*test healthy 1.*train rust 0.*data\.on_error=skip"):
         source(config(file))
     data = load_all(Config(data=config(file, on_error="skip")))
     assert [name for name, _ in data.skipped] == [rows[0][0], rows[-1][0]]
