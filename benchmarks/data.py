@@ -19,7 +19,6 @@ Run it on an idle machine. Nothing is asserted: figures are printed beside the p
 import argparse
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -77,14 +76,15 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
 
 
 def report(options: argparse.Namespace, pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], second: dict) -> None:
-    speeds = [[options.images / result["seconds"] for result in side] for side in zip(*pairs, strict=True)]
-    cpu = [[1000 * result["cpu"] / options.images for result in side] for side in zip(*pairs, strict=True)]
+    product, bare = (list(side) for side in zip(*pairs, strict=True))
+    speeds = [[options.images / result["seconds"] for result in side] for side in (product, bare)]
+    cpu = [[1000 * result["cpu"] / options.images for result in side] for side in (product, bare)]
     rows = [
-        Row("prepared images per second", *speeds, ".0f", "ratio of 0.9 or more"),
-        Row("CPU ms per image", *cpu, ".2f"),
+        Row("prepared images per second", speeds[0], speeds[1], ".0f", "ratio of 0.9 or more"),
+        Row("CPU ms per image", cpu[0], cpu[1], ".2f"),
     ]
     measure.print_comparison(f"{options.images} images of {SIDE}x{SIDE} to {options.size}x{options.size}", rows)
-    started = measure.spread([product["first_batch"] for product, _ in pairs], ".1f")
+    started = measure.spread([result["first_batch"] for result in product], ".1f")
     print(f"from the end of the preparation to the first batch: {started} s (goal: 10)")
     print(f"data of a second run: {second['described'] + second['loaded']:.2f} s (goal: 2), then the first batch")
     print(f"after another {second['first_batch']:.1f} s")
@@ -203,4 +203,4 @@ ROLES: dict[str, Callable[[Path, int], dict[str, float]]] = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
