@@ -18,10 +18,13 @@ RESULT_VERSION = 3
 """Raise it when a change of the code changes the results of equal configurations."""
 
 GROUPS = ("model", "reg", "kernel", "finetune", "trainer")
-"""The configuration groups that are hashed key by key; of `data` only `DATA_KEYS` are."""
-DATA_KEYS = ("image_size", "train_fraction")
-UNHASHED = ("reg.name", "kernel.name", "finetune.name", "trainer.name", "trainer.test", "trainer.microbatch")
-"""Keys of these groups that decide nothing: labels, the test, and how much memory a step takes."""
+"""The configuration groups that are hashed key by key; of `data` only `DATA_KEYS` are, the rest by its digest."""
+DATA_KEYS = ("image_size", "train_fraction", "resize", "fit", "background")
+UNHASHED = (
+    *("reg.name", "kernel.name", "finetune.name", "trainer.name"),
+    *("trainer.test", "trainer.microbatch", "data.on_error"),
+)
+"""Keys of these groups that decide nothing: labels, the test, how much memory a step takes, what to do with damage."""
 
 HASHED_DEFAULTS: dict[str, Any] = {
     "model.name": "lenet",
@@ -42,6 +45,9 @@ HASHED_DEFAULTS: dict[str, Any] = {
     "finetune.schedule": "constant",
     "data.image_size": 299,
     "data.train_fraction": 1.0,
+    "data.resize": "bilinear",
+    "data.fit": "squash",
+    "data.background": [255, 255, 255],
     "trainer.epochs": 20,
     "trainer.batch_size": 64,
     "trainer.optimizer": "adam",

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
+    from beans_exp.tracking.registry import FetchedModel
+
 ALTERNATIVES = 2
 """How many classes the table shows after the predicted one; JSON has all."""
 
@@ -78,13 +80,13 @@ def main(words: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     files = image_files(arguments.paths)
     _make_folder(arguments.gradcam)
-    with _loaded(arguments.model, store_uri(TrackingConfig(uri=arguments.tracking_uri))) as (model, classes):
-        return 1 if _show(model, classes, files, arguments) else 0
+    with _loaded(arguments.model, store_uri(TrackingConfig(uri=arguments.tracking_uri))) as (model, found):
+        return 1 if _show(model, found, files, arguments) else 0
 
 
 @contextmanager
-def _loaded(name: str, store: str) -> "Iterator[tuple[keras.Model, tuple[str, ...]]]":
-    """The model named `name`, and its classes."""
+def _loaded(name: str, store: str) -> "Iterator[tuple[keras.Model, FetchedModel]]":
+    """The model named `name`, and what its metadata say."""
     with ExitStack() as open_files:
         with no_collections():
             from beans_exp.tracking.registry import fetched, find_model, load
@@ -92,11 +94,11 @@ def _loaded(name: str, store: str) -> "Iterator[tuple[keras.Model, tuple[str, ..
             found = open_files.enter_context(fetched(find_model(connect(store), name)))
             with silent_stderr():  # TensorFlow is imported here, once the model is found
                 model = load(found)
-        yield model, found.classes
+        yield model, found
 
 
 def _show(
-    model: "keras.Model", classes: Sequence[str], files: Sequence[Path], arguments: argparse.Namespace
+    model: "keras.Model", found: "FetchedModel", files: Sequence[Path], arguments: argparse.Namespace
 ) -> list[str]:
     """Print the predictions for `files`; return the errors of those that cannot be read."""
     unread: list[str] = []
@@ -106,8 +108,8 @@ def _show(
         bar.console.print(f"error: {message}", soft_wrap=True)
 
     with _bar(arguments.json) as bar:
-        images = batches(bar.track(files, description="images"), model.input_shape[1], report)
-        predictions = predict(model, classes, images, arguments.gradcam)
+        images = batches(bar.track(files, description="images"), model.input_shape[1], report, found.pixels)
+        predictions = predict(model, found.classes, images, arguments.gradcam)
         if arguments.json:
             _print_json(predictions)
         kept = list(predictions)

@@ -25,6 +25,11 @@ SEARCH = ["hydra.sweeper.n_trials=1", "confirm.top=0"]
 ONE_PROCESS = "hydra/launcher=basic"
 """A process for each tiny job would take most of the time; `sweep/test_grid.py` and the demo have them."""
 BY_ANOTHER_TEST = {
+    "python -m beans_exp data=folder data.data_dir=leaves": "test_own_data, with a broken photo skipped",
+    "python -m beans_exp data=folder data.data_dir=leaves data.on_error=skip": "test_own_data",
+    "python -m beans_exp data=folder data.data_dir=leaves data.split=split.csv": "test_own_data",
+    "python -m beans_exp data=table data.file=leaves.csv": "test_own_data",
+    "python -m beans_exp data=tfds data.dataset=beans:0.1.0": "tests/data/test_tfds_sets.py",
     "python -m beans_exp.report": "tests/report",
     "python -m beans_exp.report --sweep SWEEP_ID --out report": "tests/report",
     "python -m beans_exp.report --margin 3": "tests/report",

@@ -20,7 +20,8 @@ def stratified(split: Split, fraction: float, seed: int) -> Split:
         count = max(1, round(fraction * len(indices)))
         chosen += rng.choice(indices, count, replace=False).tolist()
     chosen.sort()
-    return Split(split.images[chosen], split.labels[chosen])
+    names = [split.names[index] for index in chosen] if split.names else ()
+    return Split(split.images[chosen], split.labels[chosen], names)
 
 
 def train_batches(

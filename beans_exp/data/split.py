@@ -1,5 +1,6 @@
 """One split of a data set in memory or mapped from disk."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ class Split:
 
     images: "np.ndarray"
     labels: "np.ndarray"
+    names: Sequence[str] = ()
+    """The file or the record of each image, if known."""
 
     def __len__(self) -> int:
         return len(self.labels)

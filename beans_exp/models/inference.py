@@ -1,25 +1,25 @@
 """Probabilities of a trained model for image files, read in batches so that any number of images fits into memory."""
 
-import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from beans_exp.data.folder import read_image
-from beans_exp.data.images import resize
-from beans_exp.errors import BeansExpError, DataError
+from beans_exp.data.image_files import UnreadableError, read_image
+from beans_exp.data.images import resized
+from beans_exp.data.pixels import PLAIN, Pixels
+from beans_exp.data.walk import files_below
+from beans_exp.errors import BeansExpError
 
 if TYPE_CHECKING:
     import keras
 
 BATCH_SIZE = 32
-THREADS = 4
-"""Threads that read images; as many images may be in memory at full size."""
 
 Report = Callable[[str], object]
 """Called with a message for each image that cannot be read."""
@@ -34,7 +34,7 @@ class Batch:
 
 
 def image_files(paths: Iterable[Path]) -> list[Path]:
-    """Return `paths` with each folder replaced by the sorted files below it, except hidden ones.
+    """Return `paths` with each folder replaced by the sorted files below it, as training finds them.
 
     Raises BeansExpError for a path that does not exist and for a folder without files.
     """
@@ -42,43 +42,29 @@ def image_files(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise BeansExpError(f"{path} does not exist")
-        below = _files_below(path) if path.is_dir() else [path]
+        below = list(files_below(path, Counter())) if path.is_dir() else [path]
         if not below:
             raise BeansExpError(f"{path} contains no files")
         files += below
     return files
 
 
-def _files_below(folder: Path) -> list[Path]:
-    found: list[Path] = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
-    return found
+def batches(files: Iterable[Path], size: int, report: Report, pixels: Pixels = PLAIN) -> Iterator[Batch]:
+    """Yield the images of `files` at `size`, read and resized like training data, in batches of `BATCH_SIZE` files.
 
-
-def batches(files: Iterable[Path], size: int, report: Report) -> Iterator[Batch]:
-    """Yield the images of `files` at `size`, resized like training data, in batches of `BATCH_SIZE` files.
-
-    A file that cannot be read is passed to `report` and skipped.
+    `pixels` is the choice that the model was trained with. A file that cannot be read goes to `report`.
     """
     remaining = iter(files)
-    with ThreadPoolExecutor(THREADS) as pool:
-        while taken := list(islice(remaining, BATCH_SIZE)):
-            read = list(zip(taken, pool.map(lambda file: _read(file, size), taken), strict=True))
-            for _, found in read:
-                if isinstance(found, DataError):
-                    report(str(found))
-            good = [(file, found) for file, found in read if isinstance(found, np.ndarray)]
-            if good:
-                yield Batch([file for file, _ in good], np.stack([image for _, image in good]))
-
-
-def _read(file: Path, size: int) -> np.ndarray | DataError:
-    try:
-        return resize(read_image(file), size)
-    except DataError as error:
-        return error
+    while taken := list(islice(remaining, BATCH_SIZE)):
+        openers = ((partial(read_image, file), number) for number, file in enumerate(taken))
+        good: list[tuple[Path, np.ndarray]] = []
+        for found, number in resized(openers, size, pixels):
+            if isinstance(found, UnreadableError):
+                report(str(found))
+            else:
+                good.append((taken[number], found))
+        if good:
+            yield Batch([file for file, _ in good], np.stack([image for _, image in good]))
 
 
 def classifier(model: "keras.Model") -> Callable[[np.ndarray], np.ndarray]:

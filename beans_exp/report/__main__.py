@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--margin", type=_points, default=5.0, help="points by which accuracies may differ and still be the same (5)"
     )
-    parser.add_argument("--data-dir", help="the folder of the test images, for data=folder and data=beans")
+    parser.add_argument("--data-dir", help="the folder of the test images, or the table of data=table")
     parser.add_argument("--no-images", action="store_true", help="leave out test images and Grad-CAM")
     parser.add_argument("--out", type=Path, default=Path("report"), help="the folder to write to (report)")
     return parser

@@ -13,6 +13,7 @@ from beans_exp.metrics import needs_test
 from beans_exp.schema.groups import (
     Config,
     ConfirmConfig,
+    DataConfig,
     FeaturesConfig,
     FinetuneConfig,
     KernelConfig,
@@ -21,7 +22,7 @@ from beans_exp.schema.groups import (
     SweepConfig,
     TrainerConfig,
 )
-from beans_exp.schema.names import BLOCKS, GOOGLENET_DROPOUT
+from beans_exp.schema.names import BLOCKS, FILES, GOOGLENET_DROPOUT
 from beans_exp.schema.rules import broken, shown
 
 AUX_BLOCK = BLOCKS.index("mixed7")
@@ -165,14 +166,30 @@ def _why_no_aux(config: Config) -> str:
 
 
 def _inert_data(config: Config) -> Iterator[Inert]:
-    data = config.data
+    data, neutral = config.data, DataConfig()
+    chosen = f"data={data.name}"
     if data.name != "synthetic":
-        keys = ("train_images", "validation_images", "test_images", "draw_seed")
-        for key in keys:
-            if getattr(data, key) is not None:
-                yield Inert(f"data.{key}", getattr(data, key), None, f"data={data.name} reads existing images")
-    elif data.data_dir is not None:
-        yield Inert("data.data_dir", data.data_dir, None, "data=synthetic draws its images")
+        keys: tuple[str, ...] = ("train_images", "validation_images", "test_images", "draw_seed")
+        yield from _set_keys("data", data, neutral, keys, f"{chosen} reads existing images")
+    else:
+        yield from _set_keys("data", data, neutral, ("data_dir",), f"{chosen} draws its images")
+        yield from _set_keys("data", data, neutral, ("resize", "fit"), f"{chosen} draws squares of data.image_size")
+    if data.name != "table":
+        keys = ("file", "path_column", "label_column", "split_column", "group")
+        yield from _set_keys("data", data, neutral, keys, f"{chosen} is no table of files (data=table)")
+    else:
+        yield from _set_keys("data", data, neutral, ("data_dir",), "the paths of data.file are relative to its folder")
+    if data.name != "tfds":
+        yield from _set_keys("data", data, neutral, ("dataset",), "only data=tfds reads it")
+    if data.name in ("beans", "synthetic"):
+        yield from _set_keys("data", data, neutral, ("split", "split_seed"), f"{chosen} has its own splits")
+    elif isinstance(data.split, str):
+        yield from _set_keys("data", data, neutral, ("split_seed",), "data.split names a file of splits")
+    if data.name not in FILES:
+        yield from _set_keys("data", data, neutral, ("on_error",), f"{chosen} reads no image files")
+        if data.name != "tfds" and data.fit != "pad":
+            reason = f"the images of {chosen} are opaque, and data.fit={data.fit} pads none"
+            yield from _set_keys("data", data, neutral, ("background",), reason)
 
 
 def _inert_outside(config: Config) -> Iterator[Inert]:

@@ -1,6 +1,7 @@
 """The dataclasses of the configuration groups, each with the rules on its own values."""
 
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,7 +92,7 @@ class FinetuneConfig:
 class DataConfig:
     name: str = "beans"
     data_dir: str | None = None
-    """beans: the TFDS folder (default: `TFDS_DATA_DIR`, then ~/tensorflow_datasets); folder: the images' folder."""
+    """folder: the images' folder; beans, tfds: the TFDS folder (default: `TFDS_DATA_DIR`, ~/tensorflow_datasets)."""
     cache_dir: str | None = None
     """Where resized images are kept (default: $XDG_CACHE_HOME/beans_exp)."""
     image_size: int = 299
@@ -102,6 +103,25 @@ class DataConfig:
     test_images: int | None = None
     draw_seed: int | None = None
     """synthetic only, like the three counts above: the seed of the drawn images."""
+    file: str | None = None
+    """table only: a CSV or Parquet file; the paths in it are relative to its folder."""
+    path_column: str = "path"
+    label_column: str = "label"
+    split_column: str = "split"
+    group: str | None = None
+    """table only: the column whose equal values (a plant, a patient) stay in one split (default: `group`, if any)."""
+    dataset: str | None = None
+    """tfds only: NAME:VERSION or NAME/CONFIG:VERSION."""
+    split: Any = None
+    """Fractions of training, validation and test images for data without splits (default: 0.8, 0.1, 0.1), or the
+    `split.csv` of a run."""
+    split_seed: int = 0
+    on_error: str = "fail"
+    """folder and table only: `skip` leaves out files that cannot be read, listed in `skipped.csv` of the run."""
+    resize: str = "bilinear"
+    fit: str = "squash"
+    background: list[int] = field(default_factory=lambda: [255, 255, 255])
+    """Red, green and blue below transparent pixels and around padded images."""
 
     def __post_init__(self) -> None:
         one_of("data.name", self.name, names.DATASETS)
@@ -109,9 +129,16 @@ class DataConfig:
         if not 0 < self.train_fraction <= 1:
             raise broken("data.train_fraction", self.train_fraction, "above 0 and at most 1")
         if self.name == "folder" and not self.data_dir:
-            raise broken("data.data_dir", None, "the folder with train, validation and test, for data=folder")
+            rule = "the folder with train, validation and test, or with the classes, for data=folder"
+            raise broken("data.data_dir", None, rule)
         if self.name == "synthetic":
             self._check_synthetic()
+        if self.name == "table" and not self.file:
+            raise broken("data.file", None, "a CSV or Parquet file with the columns path and label, for data=table")
+        if self.name == "tfds" and not re.fullmatch(r"\w+(/[\w.-]+)?:\d+\.\d+\.\d+", self.dataset or ""):
+            raise broken("data.dataset", self.dataset, "NAME:VERSION for data=tfds, such as beans:0.1.0")
+        self._check_split()
+        self._check_pixels()
 
     def _check_synthetic(self) -> None:
         for key in ("train_images", "validation_images", "test_images"):
@@ -120,6 +147,25 @@ class DataConfig:
                 raise broken(f"data.{key}", count, "3 or more for data=synthetic: one image per class")
         if self.draw_seed is None or self.draw_seed < 0:
             raise broken("data.draw_seed", self.draw_seed, "0 or more for data=synthetic")
+
+    def _check_split(self) -> None:
+        at_least("data.split_seed", self.split_seed, 0)
+        if self.split is None or (isinstance(self.split, str) and self.split.endswith(".csv")):
+            return
+        rule = "fractions of training, validation and test images that add up to 1 (only the test's may be 0)"
+        fractions = self.split if isinstance(self.split, list) else []
+        numbers = [one for one in fractions if isinstance(one, int | float) and not isinstance(one, bool) and one >= 0]
+        if not len(fractions) == len(numbers) == 3 or abs(sum(numbers) - 1) > 1e-6 or 0 in numbers[:2]:
+            raise broken("data.split", self.split, f"{rule}, or the split.csv of a run")
+
+    def _check_pixels(self) -> None:
+        one_of("data.on_error", self.on_error, ("fail", "skip"))
+        one_of("data.resize", self.resize, names.RESIZES)
+        one_of("data.fit", self.fit, names.FITS)
+        if len(self.background) != 3 or not all(0 <= value <= 255 for value in self.background):
+            raise broken(
+                "data.background", self.background, "red, green and blue, 0 to 255 each, such as [255,255,255]"
+            )
 
 
 @dataclass

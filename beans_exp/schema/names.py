@@ -1,7 +1,13 @@
 """Names shared by configuration and code: the values that a key may take."""
 
 MODELS = ("lenet", "lenet5", "inception", "googlenet")
-DATASETS = ("beans", "synthetic", "folder")
+DATASETS = ("beans", "synthetic", "folder", "table", "tfds")
+FILES = ("folder", "table")
+"""Data sets that are read from image files."""
+FRACTIONS = (0.8, 0.1, 0.1)
+"""Of training, validation and test images, for data that are not split."""
+RESIZES = ("bilinear", "antialias")
+FITS = ("squash", "crop", "pad")
 BLOCKS = tuple(f"mixed{index}" for index in range(11))
 """Inception-v3's blocks, bottom up; each ends at the concatenation layer of that name."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from beans_exp.data import source
+from beans_exp.data import require_test, source
 from beans_exp.errors import BeansExpError, ConfigError, is_text
 from beans_exp.fingerprint import fingerprint
 from beans_exp.schema import Config, check, reduce, to_config
@@ -35,7 +35,9 @@ class CheckRun(Callback):
             _require_place(config)
             checked = single_config(config)
             store_uri(checked.tracking)  # the environment may name it
-            config.sweep.fingerprint = fingerprint(checked, source(checked.data))
+            described = source(checked.data)
+            require_test(checked, described)
+            config.sweep.fingerprint = fingerprint(checked, described)
             _make_folder(Path(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:

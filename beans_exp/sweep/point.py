@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from beans_exp.data import Source, source
+from beans_exp.data import Source, require_test, source
 from beans_exp.errors import ConfigError
 from beans_exp.fingerprint import fingerprint
 from beans_exp.schema import Config, Inert, SweepConfig, reduce
@@ -37,7 +37,9 @@ class Points:
         reduced, inert = reduce(composed)
         config = resolve_precision(reduced)
         precision_was_auto = config != reduced
-        return Point(overrides, config, fingerprint(config, self.source(config)), inert, precision_was_auto)
+        described = self.source(config)
+        require_test(config, described)
+        return Point(overrides, config, fingerprint(config, described), inert, precision_was_auto)
 
     def source(self, config: Config) -> Source:
         """Return the data set of `config`."""

@@ -15,7 +15,16 @@ from beans_exp.sweep.composer import Composer
 from beans_exp.sweep.point import Point
 from beans_exp.tracking.params import flat_params
 
-UNDECISIVE = ("hydra.", "tracking.", "confirm.", "plan=", "data.data_dir=", "data.cache_dir=", "features.")
+UNDECISIVE = (
+    "hydra.",
+    "tracking.",
+    "confirm.",
+    "plan=",
+    "data.data_dir=",
+    "data.file=",
+    "data.cache_dir=",
+    "features.",
+)
 """Overrides that change no trial's value."""
 UNDECISIVE_KEYS = ("tracking.", "confirm.", "objective.", "study", *UNHASHED)
 """Logged keys that change no trial's value, or are facts of their own."""

@@ -20,7 +20,11 @@ def save_model(model: keras.Model, data: Data, folder: Path) -> None:
         str(folder),
         signature=_signature(data),
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("keras", "tensorflow", "mlflow")],
-        metadata={"classes": list(data.classes), "image_size": data.image_size},
+        metadata={
+            "classes": list(data.classes),
+            "image_size": data.image_size,
+            "pixels": data.pixels.as_metadata(),
+        },
     )
 
 

@@ -1,6 +1,7 @@
 """A configuration as MLflow params and as YAML, without local paths."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,6 +14,7 @@ LEFT_OUT = (
     "sweep",
     "data.data_dir",
     "data.cache_dir",
+    "data.file",
     "features",
     "tracking.uri",
     "tracking.offline",
@@ -30,8 +32,10 @@ def flat_params(config: Config) -> dict[str, str]:
 
 
 def portable(config: Config) -> Config:
-    """Return `config` with the weights file as its stem, and with labels that follow its values."""
-    return replace(labeled(config), model=replace(config.model, weights=weights_name(config.model)))
+    """Return `config` with files of weights and splits as their names, and with labels that follow its values."""
+    split = config.data.split
+    data = replace(config.data, split=Path(split).name) if isinstance(split, str) else config.data
+    return replace(labeled(config), model=replace(config.model, weights=weights_name(config.model)), data=data)
 
 
 def config_yaml(config: Config) -> str:

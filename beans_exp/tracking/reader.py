@@ -56,6 +56,8 @@ class Predictions:
     labels: np.ndarray
     predicted: np.ndarray
     probabilities: np.ndarray
+    images: tuple[str, ...] = ()
+    """The file or the record of each image; empty where the run does not name them."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,11 @@ class Reader:
             except (mlflow.MlflowException, OSError):
                 return None
 
+    def run_artifact(self, run_id: str, name: str) -> str | None:
+        """Return the text of an artifact of a run; None if it has none of that name."""
+        with store_errors(self.uri):
+            return self.artifact(self.client.get_run(run_id).info.artifact_uri, name)
+
     def model(self, run_id: str) -> "keras.Model":
         """Return the model that a run saved, uncompiled, loaded in safe mode: no code in the file runs.
 
@@ -239,9 +246,11 @@ def parse_predictions(text: str) -> Predictions:
     Raises ValueError for truncated lines, unknown classes, and values that are no numbers or no probabilities.
     """
     header, *lines = [line for line in csv.reader(io.StringIO(text)) if line] or [[]]
-    if header[:3] != ["index", "label", "predicted"] or len(header) < 5:
+    named = header[-1:] == ["image"]
+    columns = header[3:-1] if named else header[3:]
+    if header[:3] != ["index", "label", "predicted"] or len(columns) < 2:
         raise ValueError(f"its header is {','.join(header)[:80]}")
-    classes = tuple(name.removeprefix("p_") for name in header[3:])
+    classes = tuple(name.removeprefix("p_") for name in columns)
     if not lines or any(len(line) != len(header) for line in lines):
         raise ValueError("it has no line" if not lines else "a line has not as many values as its header")
     lines.sort(key=lambda line: int(line[0]))
@@ -249,7 +258,8 @@ def parse_predictions(text: str) -> Predictions:
         classes,
         np.array([classes.index(line[1]) for line in lines]),
         np.array([classes.index(line[2]) for line in lines]),
-        _probabilities(lines),
+        _probabilities(lines, len(classes)),
+        tuple(line[-1] for line in lines) if named else (),
     )
 
 
@@ -266,12 +276,13 @@ def _study(tag: str | None) -> dict[str, Any] | None:
         return None
 
 
-def _probabilities(lines: list[list[str]]) -> np.ndarray:
+def _probabilities(lines: list[list[str]], classes: int) -> np.ndarray:
     """Return float64 (n, classes); raises ValueError for a line that is no distribution, such as NaN."""
-    found = np.array([line[3:] for line in lines], dtype=np.float64)
+    found = np.array([line[3 : 3 + classes] for line in lines], dtype=np.float64)
     broken = np.flatnonzero(~(np.isfinite(found) & (found >= 0)).all(axis=1) | ~(found.sum(axis=1) > 0))
     if broken.size:
-        raise ValueError(f"the probabilities of image {lines[broken[0]][0]} are {','.join(lines[broken[0]][3:])[:80]}")
+        line = lines[broken[0]]
+        raise ValueError(f"the probabilities of image {line[0]} are {','.join(line[3 : 3 + classes])[:80]}")
     return found
 
 

@@ -15,6 +15,7 @@ import yaml
 from mlflow.entities import Run, ViewType
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 
+from beans_exp.data.pixels import PLAIN, Pixels, from_metadata
 from beans_exp.errors import BeansExpError, first_line
 from beans_exp.temporary import temporary_folder
 from beans_exp.tracking import tags
@@ -50,6 +51,8 @@ class FetchedModel:
     folder: Path
     classes: tuple[str, ...]
     image_size: int
+    pixels: Pixels = PLAIN
+    """How its training images were decoded, fitted and resized."""
 
 
 def find_model(client: mlflow.MlflowClient, name: str) -> SavedModel:
@@ -163,7 +166,8 @@ def fetched(model: SavedModel) -> Iterator[FetchedModel]:
         metadata = mlmodel.get("metadata") or {}
         if not {"classes", "image_size"} <= set(metadata):
             raise BeansExpError(f"{model.name}: its metadata lack classes and image_size; it is no model of beans_exp")
-        yield FetchedModel(model.name, Path(folder), tuple(metadata["classes"]), int(metadata["image_size"]))
+        pixels = from_metadata(metadata.get("pixels") or {})
+        yield FetchedModel(model.name, Path(folder), tuple(metadata["classes"]), int(metadata["image_size"]), pixels)
 
 
 def _read_mlmodel(folder: Path) -> dict[str, Any]:

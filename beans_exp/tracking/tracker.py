@@ -71,6 +71,10 @@ class Tracker:
         source = CodeDatasetSource(tags={"data": data.source.name, "version": data.source.version})
         described = MetaDataset(source, name=data.source.name, digest=data.source.digest[:16])._to_mlflow_entity()
         self.sink.send("data", described.to_dictionary())
+        if data.source.split_csv:
+            self._log_text(data.source.split_csv(), "split.csv")
+        if data.skipped:
+            self._log_text(csv_text(["image", "reason"], data.skipped), "skipped.csv")
         self._log_text(config_yaml(self.config), CONFIG_FILE)
 
     def add_epoch(self, epoch: Epoch) -> None:
@@ -105,7 +109,7 @@ class Tracker:
 
     def log_test(self, test: Evaluation, data: Data) -> None:
         """Log the test's metrics and the prediction of each test image."""
-        self._log_text(predictions_csv(test, data.classes), "predictions.csv")
+        self._log_text(predictions_csv(test, data.classes, data.test.names), "predictions.csv")
         self._log(test.metrics, 0)
 
     def draw_curves(self, history: History) -> None:
@@ -255,14 +259,17 @@ def _run_tags(config: Config, fingerprint: str) -> dict[str, str]:
     }
 
 
-def predictions_csv(test: Evaluation, classes: Sequence[str]) -> str:
-    """Return `predictions.csv`: for each test image its index, its label, the predicted class and all probabilities."""
-    header = ["index", "label", "predicted", *(f"p_{name}" for name in classes)]
-    rows = zip(test.labels, test.predicted, test.probabilities, strict=True)
+def predictions_csv(test: Evaluation, classes: Sequence[str], names: Sequence[str] = ()) -> str:
+    """Return `predictions.csv`: for each test image its index, its label, the predicted class and all probabilities.
+
+    The last column is the file or the record of the image, from `names`, if it is known.
+    """
+    header = ["index", "label", "predicted", *(f"p_{name}" for name in classes), "image"]
+    rows = zip(test.labels, test.predicted, test.probabilities, names or [""] * len(test.labels), strict=True)
     return csv_text(
         header,
         (
-            [index, classes[label], classes[predicted], *(f"{value:.6f}" for value in probabilities)]
-            for index, (label, predicted, probabilities) in enumerate(rows)
+            [index, classes[label], classes[predicted], *(f"{value:.6f}" for value in probabilities), name]
+            for index, (label, predicted, probabilities, name) in enumerate(rows)
         ),
     )

@@ -24,7 +24,8 @@ import tensorflow as tf
 from beans_exp.data import Data, Split
 from beans_exp.data.augmentation import apply_version, are_countable, versions
 from beans_exp.data.batches import ordered_batches
-from beans_exp.data.prepared import PREPARED_VERSION, cache_root
+from beans_exp.data.cache_folder import cache_root
+from beans_exp.data.prepared import PREPARED_VERSION
 from beans_exp.data.source import text_digest
 from beans_exp.files import DamagedError, FormatError, make_once, measure, read_json, remove, user_path, write_json
 from beans_exp.models.backbone import Cut, between
@@ -202,7 +203,7 @@ class ActivationCache:
         data = self.config.data
         name = f"{self.config.model.top_block}-pooled" if cut.name == "pooling" else cut.name
         drawn = (data.train_fraction, self.config.seed) if data.train_fraction < 1 and images.split == "train" else ()
-        source = (self.data.source.digest, images.name, data.image_size, *drawn)
+        source = (self.data.source.digest, images.name, data.image_size, *self.data.pixels.changes(), *drawn)
         inputs = (FEATURES_VERSION, PREPARED_VERSION, self.weights, *source)
         software = tuple(version(name) for name in ("keras", "tensorflow"))
         key = text_digest((*inputs, name, keras.config.dtype_policy().name, *software))

@@ -8,7 +8,7 @@ from PIL import Image
 
 from beans_exp.data import Data, Split, load, source
 from beans_exp.data.batches import train_batches
-from beans_exp.data.prepared import cache_root
+from beans_exp.data.cache_folder import cache_root
 from beans_exp.schema import Config, DataConfig
 
 RNG = np.random.default_rng(0)

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 
 from beans_exp.data import SPLITS, source
-from beans_exp.data.folder import read_image
+from beans_exp.data.image_files import read_image
 from beans_exp.data.images import resize
 from beans_exp.errors import DataError
+from beans_exp.models.inference import image_files
+from beans_exp.schema import TrainerConfig
 from tests.data.builders import folder_config, load_all, noise, prepared_folders, save, truncate
 
 
@@ -44,6 +47,153 @@ def test_a_folder_gives_sorted_classes_and_every_image(leaves: Path) -> None:
 def test_the_validation_folder_may_be_named_val(leaves: Path) -> None:
     (leaves / "validation").rename(leaves / "val")
     assert len(load_all(folder_config(leaves)).validation) == 6
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "dev", "Validation"])
+def test_splits_have_several_names(leaves: Path, name: str) -> None:
+    (leaves / "validation").rename(leaves / name)
+    (leaves / "test").rename(leaves / "Test")
+    found = source(folder_config(leaves).data)
+    assert found.counts == {"train": 6, "validation": 6, "test": 6}
+    assert found.names("validation")[0] == f"{name}/healthy/a.jpg"
+
+
+def test_files_are_found_in_nested_and_linked_folders_in_any_format(leaves: Path, tmp_path: Path) -> None:
+    nested = leaves / "train" / "rust" / "field 2" / "plant"
+    for name in ("a.JPG", "b.jfif", "c.webp", "d.tif", "e.TIFF", "f.bmp", "g.GIF", "h.jpeg"):
+        save(nested / "x.png", noise(9, 8, 3))
+        (nested / "x.png").rename(nested / name)  # the content decides how a file is read
+    elsewhere = tmp_path / "elsewhere"
+    save(elsewhere / "linked.png", noise(9, 8, 3))
+    (leaves / "train" / "rust" / "link").symlink_to(elsewhere)
+    (leaves / "train" / "rust" / "link.png").symlink_to(elsewhere / "linked.png")
+    (elsewhere / "loop").symlink_to(leaves / "train" / "rust")
+    names = source(folder_config(leaves).data).names("train")
+    assert [name.removeprefix("train/rust/") for name in names if "rust" in name] == [
+        *("a.jpg", "b.png", "link.png"),
+        *(
+            f"field 2/plant/{name}"
+            for name in ("a.JPG", "b.jfif", "c.webp", "d.tif", "e.TIFF", "f.bmp", "g.GIF", "h.jpeg")
+        ),
+        "link/linked.png",
+    ]
+    trained = [leaves / name for name in names if "rust" in name]
+    assert image_files([leaves / "train" / "rust"]) == trained, "prediction finds the same files"
+    assert len(load_all(folder_config(leaves)).train) == len(names)
+
+
+def test_leftovers_of_systems_are_ignored_and_counted(leaves: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = folder_digest(leaves)
+    for name in ("Thumbs.db", "desktop.ini", "._a.jpg", "._b.png", ".DS_Store"):
+        (leaves / "train" / "rust" / name).touch()
+    for name in ("__MACOSX", "train/__MACOSX", "train/rust/.ipynb_checkpoints"):
+        save(leaves / name / "a.png", noise(8, 8, 3))
+    with caplog.at_level("INFO"):
+        data = load_all(folder_config(leaves))
+    assert data.source.ignored == {
+        **{"__MACOSX": 2, ".ipynb_checkpoints": 1, "._*": 2},
+        **{"Thumbs.db": 1, "desktop.ini": 1, ".DS_Store": 1},
+    }
+    assert "folder: ignored 8 leftovers" in caplog.text
+    assert data.source.digest == before
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("Rust", "rust"), "Rust and rust differ only in case"),
+        (("caf\u00e9", "cafe\u0301"), "Unicode form of their accents"),
+    ],
+)
+def test_classes_that_look_alike_are_named(leaves: Path, names: tuple[str, str], message: str) -> None:
+    for split, name in zip(("train", "test"), names, strict=True):
+        (leaves / split / "rust").rename(leaves / split / name)
+    (leaves / "validation" / "rust").rename(leaves / "validation" / names[0])
+    with pytest.raises(DataError, match=message):
+        source(folder_config(leaves).data)
+
+
+def test_names_in_latin_1_are_read_and_shown_escaped(leaves: Path) -> None:
+    odd = os.fsdecode(b"na\xefve.png")
+    (leaves / "test" / "rust" / "b.png").rename(leaves / "test" / "rust" / odd)
+    data = load_all(folder_config(leaves))
+    assert "test/rust/na\\udcefve.png" in data.test.names
+    (leaves / "test" / "rust").rename(leaves / "test" / os.fsdecode(b"ro\xefl"))
+    with pytest.raises(DataError, match=r"class ro\\udcefl is not UTF-8\. Rename it"):
+        source(folder_config(leaves).data)
+
+
+def test_no_test_split_is_needed_without_a_test(leaves: Path) -> None:
+    shutil.rmtree(leaves / "test")
+    with pytest.raises(DataError, match=r"leaves/test is missing.*trainer\.test=false.*data\.split="):
+        load_all(folder_config(leaves))
+    data = load_all(replace(folder_config(leaves), trainer=TrainerConfig(test=False)))
+    assert (len(data.train), len(data.validation), len(data.test)) == (6, 6, 0)
+
+
+def test_all_unreadable_files_are_named_at_once_or_skipped(leaves: Path) -> None:
+    bad = ["train/rust/a.jpg", "validation/spot/b.png", "test/healthy/a.jpg"]
+    for name in bad:
+        truncate(leaves / name, 0.5)
+    with pytest.raises(DataError, match=r"3 files cannot be read.*data\.on_error=skip") as caught:
+        load_all(folder_config(leaves))
+    assert all(str(leaves / name) in str(caught.value) for name in bad)
+    for _ in range(2):  # the second time from the cache
+        data = load_all(folder_config(leaves, on_error="skip"))
+        assert [name for name, _ in data.skipped] == bad
+        assert all(len(split) == len(split.names) == 5 for split in (data.train, data.validation, data.test))
+        assert not set(bad) & {*data.train.names, *data.validation.names, *data.test.names}
+    with pytest.raises(DataError, match="3 files cannot be read"):
+        load_all(folder_config(leaves))
+
+
+def test_files_that_are_no_images_are_skipped_by_name(leaves: Path) -> None:
+    for name in ("notes.txt", "labels.csv"):
+        (leaves / "train" / "rust" / name).touch()
+    (leaves / "train" / "rust" / "gone.jpg").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"2 files are not images: .*labels\.csv; .*notes\.txt"):
+        source(folder_config(leaves).data)
+    data = load_all(folder_config(leaves, on_error="skip"))
+    assert [name.removeprefix("train/rust/") for name, _ in data.skipped] == ["labels.csv", "notes.txt", "gone.jpg"]
+
+
+def test_a_class_without_a_readable_image_is_named(leaves: Path) -> None:
+    for name in ("a.jpg", "b.png"):
+        truncate(leaves / "test" / "rust" / name, 0.3)
+    with pytest.raises(DataError, match="the test split has no image of class rust"):
+        load_all(folder_config(leaves, on_error="skip"))
+
+
+def test_unchanged_files_are_not_read_again_for_the_digest(leaves: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in leaves.rglob("*.*"):
+        os.utime(file, (1, 1))
+    before = folder_digest(leaves)
+    opened: list[Path] = []
+    real = Path.open
+
+    def watched(path: Path, *words: Any, **keys: Any) -> Any:
+        opened.append(path)
+        return real(path, *words, **keys)
+
+    monkeypatch.setattr(Path, "open", watched)
+    assert folder_digest(leaves) == before
+    changed = leaves / "test" / "rust" / "b.png"
+    save(changed, noise(9, 8, 3))
+    assert folder_digest(leaves) != before
+    assert [path for path in opened if leaves in path.parents and path.suffix in (".png", ".jpg")] == [changed]
+
+
+def test_photos_far_larger_than_the_input_are_pointed_out_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for split in SPLITS:
+        for name in ("a", "b"):
+            save(tmp_path / split / name / "x.png", noise(30, 40, 3))
+    for _ in range(2):
+        load_all(folder_config(tmp_path))
+    load_all(folder_config(tmp_path, resize="antialias"))
+    assert caplog.text.count("data.resize=antialias averages them") == 1
+    assert "6 of 6 images are at least 3 times larger than data.image_size=8" in caplog.text
 
 
 @pytest.mark.parametrize("classes", [2, 5])

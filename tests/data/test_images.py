@@ -8,19 +8,20 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from beans_exp.data.folder import read_image
+from beans_exp.data.image_files import read_image
 from beans_exp.data.images import resize
 from tests.data.builders import noise, save
 
 COLOUR = (200, 100, 50)
+HALF_ON_WHITE = (227, 177, 152)
 LOSSLESS = {
     "RGB": (Image.new("RGB", (3, 2), COLOUR), COLOUR),
-    "RGBA": (Image.new("RGBA", (3, 2), (*COLOUR, 128)), COLOUR),
+    "RGBA": (Image.new("RGBA", (3, 2), (*COLOUR, 128)), HALF_ON_WHITE),
     "palette": (Image.new("RGB", (3, 2), COLOUR).quantize(4), COLOUR),
-    "palette and alpha": (Image.new("RGBA", (3, 2), (*COLOUR, 128)).quantize(4), COLOUR),
+    "palette and alpha": (Image.new("RGBA", (3, 2), (*COLOUR, 128)).quantize(4), HALF_ON_WHITE),
     "grey": (Image.new("L", (3, 2), 90), (90, 90, 90)),
-    "grey and alpha": (Image.new("LA", (3, 2), (90, 7)), (90, 90, 90)),
-    "16 bit grey": (Image.fromarray(np.full((2, 3), 90 * 256, np.uint16)), (90, 90, 90)),
+    "grey and alpha": (Image.new("LA", (3, 2), (90, 0)), (255, 255, 255)),
+    "16 bit grey": (Image.fromarray(np.full((2, 3), 90 * 257, np.uint16)), (90, 90, 90)),
     "black and white": (Image.new("1", (3, 2), 1), (255, 255, 255)),
 }
 

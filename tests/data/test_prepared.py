@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from beans_exp.data import SPLITS, Source, Split, load, source
-from beans_exp.data.prepared import cache_root, prepare
+from beans_exp.data.cache_folder import cache_root
+from beans_exp.data.prepared import prepare
 from beans_exp.errors import DataError
 from beans_exp.schema import Config, SweepConfig
 from tests.data.builders import prepared_folders, synthetic_config, truncate
@@ -237,11 +238,11 @@ def test_a_damaged_cache_is_prepared_again_with_one_warning(
 
 def test_a_cache_is_checked_once_for_each_start_of_a_sweep() -> None:
     reads: list[str] = []
-    prepare(counted(reads), 8, None, "sweep 1")
+    prepare(counted(reads), 8, None, command="sweep 1")
     [folder] = (path for path in cache_root(None).glob("data/counted-8-*") if path.is_dir())
     _flip_a_bit(folder / "test.images.raw")
-    assert prepare(counted(reads), 8, None, "sweep 1")["test"].images[1, 4, 0, 0] != 1, "not looked at again"
-    assert prepare(counted(reads), 8, None, "sweep 2")["test"].images[1, 4, 0, 0] == 1
+    assert prepare(counted(reads), 8, None, command="sweep 1")["test"].images[1, 4, 0, 0] != 1, "not looked at again"
+    assert prepare(counted(reads), 8, None, command="sweep 2")["test"].images[1, 4, 0, 0] == 1
     assert len(reads) == 2 * len(SPLITS)
 
 
@@ -264,7 +265,7 @@ def test_a_cache_of_others_that_cannot_be_written_is_used(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Path, "write_text", refuse)
     monkeypatch.setattr("beans_exp.data.prepared.make_once", refuse)
-    assert len(prepare(counted([]), 8, None, "sweep 1")["test"]) == 3
+    assert len(prepare(counted([]), 8, None, command="sweep 1")["test"]) == 3
 
 
 def test_the_location_of_the_cache_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,15 @@ def _grey(picture: np.ndarray) -> np.ndarray:
     return np.repeat(picture[..., :1], 3, axis=2)
 
 
+def _hole(picture: np.ndarray) -> np.ndarray:
+    """Transparent and opaque pixels, uint8 (H, W)."""
+    return np.where(picture[..., 0] > 100, 255, 0).astype(np.uint8)
+
+
+def _on_white(picture: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    return np.where(_hole(picture)[..., None] > 0, shown, 255).astype(np.uint8)
+
+
 def _cmyk(picture: np.ndarray) -> Image.Image:
     return Image.fromarray(255 - np.dstack([picture, np.full_like(picture[..., 0], 255)]), "CMYK")
 
@@ -33,10 +42,14 @@ def _cmyk(picture: np.ndarray) -> Image.Image:
         ("rgb.png", lambda p: Image.fromarray(p), lambda p: p),
         ("grey.png", lambda p: Image.fromarray(p[..., 0]), _grey),
         ("palette.png", lambda p: Image.fromarray(p).convert("P", palette=Image.Palette.ADAPTIVE), lambda p: p),
-        ("rgba.png", lambda p: Image.fromarray(np.dstack([p, p[..., 0]])), lambda p: p),
+        ("rgba.png", lambda p: Image.fromarray(np.dstack([p, _hole(p)])), lambda p: _on_white(p, p)),
         ("deep.png", lambda p: Image.fromarray(p[..., 0].astype(np.uint16) * 257), _grey),
         ("cmyk.tiff", _cmyk, lambda p: p),
-        ("grey_alpha.png", lambda p: Image.fromarray(p[..., :2]), _grey),
+        (
+            "grey_alpha.png",
+            lambda p: Image.fromarray(np.dstack([p[..., 0], _hole(p)])),
+            lambda p: _on_white(p, _grey(p)),
+        ),
         ("bitmap.png", lambda p: Image.fromarray(p[..., 0] > 100), lambda p: 255 * (_grey(p) > 100).astype(np.uint8)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -19,7 +19,12 @@ GROUPS = ("model", "reg", "kernel", "finetune", "data", "trainer", "tracking")
 OPTIONS = [file for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
 ROWS = sorted((CONF / "study").glob("*.yaml"))
 EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
-BESIDE = {"folder": ["data.data_dir=images"], "inception": ["model.weights=base.weights.h5"]}
+BESIDE = {
+    "folder": ["data.data_dir=images"],
+    "table": ["data.file=leaves.csv"],
+    "tfds": ["data.dataset=mnist:3.0.1"],
+    "inception": ["model.weights=base.weights.h5"],
+}
 
 
 @pytest.mark.parametrize("file", OPTIONS, ids=lambda file: f"{file.parent.name}={file.stem}")
@@ -83,7 +88,7 @@ def test_the_shipped_options_are_the_contract() -> None:
     assert shipped["reg"] == {"none", "l1", "l2", "l1_l2", "dropout", "augment", "label_smoothing", "aux"}
     assert shipped["kernel"] == {"k5", "k3", "k7", "narrow", "wide", "factorized"}
     assert shipped["finetune"] == {"none", "top2", "top3", "top6"}
-    assert shipped["data"] == {"beans", "synthetic", "folder"}
+    assert shipped["data"] == {"beans", "synthetic", "folder", "table", "tfds"}
     assert shipped["trainer"] == {"study", "quick"}
     assert shipped["tracking"] == {"local", "server"}
 

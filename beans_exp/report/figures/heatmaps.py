@@ -59,7 +59,7 @@ def where_models_look(reader: Reader, seen: Sequence[Seen], data_dir: str | None
     """
     chosen = cases(seen)
     columns = [_column(reader, one, chosen, data_dir) for one in seen]
-    originals = _originals(seen[0], chosen, data_dir)
+    originals = _originals(reader, seen[0], chosen, data_dir)
     caption = (
         "Grad-CAM: the evidence for the predicted class, strongest in warm colors. The images are the first test "
         "image of each combination of right and wrong models; four images prove nothing. LeNet's Dense layer keeps "
@@ -71,9 +71,9 @@ def where_models_look(reader: Reader, seen: Sequence[Seen], data_dir: str | None
     return Picture("gradcam", "Where the models look", caption, tiles=rows, heads=heads)
 
 
-def _originals(one: Seen, chosen: Sequence[int], data_dir: str | None) -> list[Tile]:
-    images, tested = test_images(one.group, data_dir), one.tested
-    texts = [f"image {index}: {tested.classes[tested.labels[index]].replace('_', ' ')}" for index in chosen]
+def _originals(reader: Reader, one: Seen, chosen: Sequence[int], data_dir: str | None) -> list[Tile]:
+    images, tested = test_images(one.group, data_dir, reader), one.tested
+    texts = [f"{tested.name(index)}: {tested.classes[tested.labels[index]].replace('_', ' ')}" for index in chosen]
     return [Tile(text, f"test {text}", data_uri(images[index])) for text, index in zip(texts, chosen, strict=True)]
 
 
@@ -81,7 +81,7 @@ def _column(reader: Reader, one: Seen, chosen: Sequence[int], data_dir: str | No
     with silent_stderr():  # TensorFlow is imported here
         from beans_exp.models.gradcam import gradcam
 
-    images = test_images(one.group, data_dir)
+    images = test_images(one.group, data_dir, reader)
     model = reader.model(one.run.run_id)
     shown = ((index, np.asarray(images[index])) for index in chosen)
     predicted = one.tested.predicted

@@ -2,25 +2,30 @@
 
 import base64
 import io
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import yaml
 from PIL import Image
 
 from beans_exp.data import source
+from beans_exp.data.pixels import from_config
 from beans_exp.data.prepared import prepare
 from beans_exp.errors import BeansExpError, DataError
 from beans_exp.report.figures.svg import Picture, Tile
 from beans_exp.report.runs.groups import Group, data_name
+from beans_exp.report.runs.predictions import Tested
 from beans_exp.schema import DataConfig
+from beans_exp.schema.names import FILES
 from beans_exp.startup.imports import silent_stderr
+from beans_exp.tracking.reader import Reader
 
 SHOWN = 12
 SIDE = 200
 """Pixels of an image on the page."""
-SYNTHETIC = ("train_images", "validation_images", "test_images", "draw_seed")
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class Misses:
     wrong: np.ndarray
     runs: int
     labels: np.ndarray
-    classes: tuple[str, ...]
+    tested: Tested
+    """One of the tests, which names classes and images."""
     predicted_as: np.ndarray
     """The class that most of the wrong runs predicted for each image, int (images,)."""
 
@@ -55,28 +61,47 @@ def misses(groups: Sequence[Group]) -> Misses | None:
     if not tests:
         return None
     labels, classes = tests[0].labels, tests[0].classes
+    named = next((tested for tested in tests if tested.images), tests[0])
     votes = np.zeros((len(labels), len(classes)), dtype=int)
     for tested in tests:
         votes[np.arange(len(labels)), tested.predicted] += 1
     votes[np.arange(len(labels)), labels] = 0
-    return Misses(votes.sum(axis=1), len(tests), labels, classes, votes.argmax(axis=1))
+    return Misses(votes.sum(axis=1), len(tests), labels, named, votes.argmax(axis=1))
 
 
-def test_images(group: Group, data_dir: str | None) -> np.ndarray:
-    """Return the test images of a group, uint8 (n, S, S, 3).
+def test_images(
+    group: Group,
+    data_dir: str | None,
+    reader: Reader | None = None,  # noqa: PT028  it is no test
+) -> np.ndarray:
+    """Return the test images of a group, uint8 (n, S, S, 3), as its runs read them.
 
     Raises DataError if they are not on this machine, or differ from those that the runs were tested on.
     """
-    values = {key.removeprefix("data."): yaml.safe_load(value) for key, value in group.values.items() if "data." in key}
-    wanted = ("name", "image_size", *(SYNTHETIC if values["name"] == "synthetic" else ()))
-    try:
-        described = source(DataConfig(**{key: values[key] for key in wanted}, data_dir=data_dir))
-    except BeansExpError as error:
-        raise DataError(f"{error}, or set --data-dir") from error
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            config = _data_config(group, data_dir, reader, Path(folder))
+            described = source(config)
+        except BeansExpError as error:
+            raise DataError(f"{error}, or set --data-dir") from error
     if group.data is None or not described.digest.startswith(group.data[1]):
         raise DataError(f"the images here are not those of {data_name(group)}. Set TFDS_DATA_DIR or --data-dir")
+    pixels = from_config(config, described.decoder)
     with silent_stderr():  # TensorFlow is imported here where images are resized
-        return prepare(described, int(values["image_size"]), None)["test"].images
+        return prepare(described, config.image_size, None, pixels, skip=True)["test"].images
+
+
+def _data_config(group: Group, data_dir: str | None, reader: Reader | None, folder: Path) -> DataConfig:
+    """The data of a group, split as its first run kept it, in a file in `folder`."""
+    keys = {item.name for item in fields(DataConfig)}
+    logged = {key.removeprefix("data."): yaml.safe_load(value) for key, value in group.values.items() if "data." in key}
+    values = {key: value for key, value in logged.items() if key in keys}
+    if values["name"] in FILES or isinstance(values.get("split"), str):
+        split = reader.run_artifact(group.runs[0].run_id, "split.csv") if reader else None
+        values["split"] = str(folder / "split.csv") if split else None
+        (folder / "split.csv").write_text(split or "")
+    values["file" if values["name"] == "table" else "data_dir"] = data_dir
+    return DataConfig(**values, on_error="skip")
 
 
 def missed(found: Misses, images: np.ndarray | None) -> Picture:
@@ -93,9 +118,9 @@ def missed(found: Misses, images: np.ndarray | None) -> Picture:
 
 
 def _missed_tile(found: Misses, index: int, images: np.ndarray | None) -> Tile:
-    label, taken = (found.classes[kind[index]].replace("_", " ") for kind in (found.labels, found.predicted_as))
+    label, taken = (found.tested.classes[kind[index]].replace("_", " ") for kind in (found.labels, found.predicted_as))
     often = "" if found.wrong[index] == found.runs else f"; wrong in {found.wrong[index]} runs"
-    text = f"image {index}: {label}, mostly predicted as {taken}{often}"
+    text = f"{found.tested.name(index)}: {label}, mostly predicted as {taken}{often}"
     return Tile(text, f"test {text}", "" if images is None else data_uri(images[index]))
 
 

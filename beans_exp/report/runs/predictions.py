@@ -1,6 +1,7 @@
 """One run's predictions, reduced so that memory does not grow with the number of classes."""
 
 import hashlib
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,12 @@ class Tested:
     """`precision`, `recall` and `f1`, float64 (classes,)."""
     brier: float
     """Mean squared error of the probabilities, summed over classes: 0 is best, 2 is worst."""
+    images: tuple[str, ...] = ()
+    """The file or the record of each image; empty where the run does not name them."""
+
+    def name(self, index: int) -> str:
+        """Return the name of the image at `index`, else its number."""
+        return f"image {index}" + (f" ({self.images[index]})" if self.images and self.images[index] else "")
 
     @property
     def right(self) -> np.ndarray:
@@ -50,4 +57,5 @@ def reduce(predictions: Predictions) -> Tested:
         calibration(probabilities, labels == predicted),
         dict(zip(("precision", "recall", "f1"), figures[:3], strict=True)),
         float(brier_score_loss(labels, probabilities, labels=list(numbers), scale_by_half=False)),
+        tuple(map(sys.intern, predictions.images)),  # the runs of a report share their test images
     )

@@ -17,7 +17,7 @@ def sections(found: Findings) -> list[Section]:
     pictures: list[Picture] = []
     pixels = None
     try:
-        pixels = test_images(alike[0], found.options.data_dir)
+        pixels = test_images(alike[0], found.options.data_dir, found.reader)
     except BeansExpError as error:
         found.problems.append(f"test images are not shown: {error}")
     if wrong.wrong.any():

@@ -102,8 +102,8 @@ def _config(file: Path, entries: dict[str, Node], folders: Sequence[Path]) -> Co
         option = _option(options[group], folders) if group in options else {}
         own = entries[group].mapping() if group in entries else {}
         values = {key: node.value for key, node in (option | own).items()}
-        if group == "data" and values.get("name") == "folder":
-            values["data_dir"] = "."  # the folder decides nothing, and differs by machine
+        if group == "data":  # where the images are decides nothing, and differs by machine
+            values |= {"folder": {"data_dir": "."}, "table": {"file": "."}}.get(str(values.get("name")), {})
         if values:
             groups[group] = _typed(file, group, values)
     return Config(**groups)
