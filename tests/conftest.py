@@ -1,10 +1,13 @@
 """Fixtures shared by all tests: composed configurations, and programs started as a user starts them."""
 
+import gc
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,7 @@ from hydra.core.global_hydra import GlobalHydra
 from beans_exp import schema
 from beans_exp.data import Data, Source, Split
 from beans_exp.schema import Config
+from tests.forked import Command, Forked, run_forked
 
 if TYPE_CHECKING:
     from tests.trained import Store
@@ -24,6 +28,19 @@ if TYPE_CHECKING:
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2e9:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))  # else databases wait for the disk at each commit
+
+gc.disable()  # while TensorFlow and MLflow are imported; as in `beans_exp.startup.imports`
+
+
+def pytest_collection_finish() -> None:
+    """Exclude everything that was imported from garbage collection."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -46,6 +63,16 @@ SOURCE = Source("noise", "1", "f" * 64, ("a", "b", "c"), lambda _: iter(()))
 """The source of the images in the fixture `data`."""
 
 schema.register()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_empty_store(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Make new stores from one that all workers share."""
+    from tests import stores
+
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    os.environ[stores.TEMPLATE] = str(shared / "empty.db")
 
 
 @pytest.fixture(autouse=True)
@@ -88,34 +115,40 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
-    """Run `python -m beans_exp` in the test's folder and return its output."""
+    """Run `python -m beans_exp` in the test's folder, forked from a process with all libraries; return its output."""
 
-    def start(*words: str, env: dict[str, str] | None = None, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    return partial(run_forked, folder=tmp_path)
+
+
+@pytest.fixture
+def fresh_program(tmp_path: Path) -> Program:
+    """Run `python -m beans_exp` in the test's folder, in a process that imports by itself; return its output."""
+
+    def run(*words: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "beans_exp", *words]
-        variables = os.environ | (env or {})
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=variables, timeout=timeout)
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | env, timeout=240)
 
-    return start
+    return run
 
 
-Started = Callable[..., subprocess.Popen[bytes]]
+Started = Callable[..., Forked]
 
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Started]:
     """Start `python -m beans_exp`; return once `until` appears in its output, the file `log`."""
-    processes: list[subprocess.Popen[bytes]] = []
+    processes: list[Forked] = []
+    log = tmp_path / "log"
 
-    def start(*words: str, until: str) -> subprocess.Popen[bytes]:
-        with (tmp_path / "log").open("w") as log:
-            command = [sys.executable, "-m", "beans_exp", *words]
-            processes.append(subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log))
-        for _ in range(1200):
-            if until in (tmp_path / "log").read_text():
+    def start(*words: str, until: str) -> Forked:
+        log.write_text("")
+        processes.append(Forked(Command("beans_exp", list(words), tmp_path, dict(os.environ), log, log)))
+        for _ in range(2400):
+            if until in log.read_text():
                 return processes[-1]
-            assert processes[-1].poll() is None, (tmp_path / "log").read_text()
-            time.sleep(0.1)
-        raise TimeoutError((tmp_path / "log").read_text())
+            assert processes[-1].poll() is None, log.read_text()
+            time.sleep(0.05)
+        raise TimeoutError(log.read_text())
 
     yield start
     for process in processes:

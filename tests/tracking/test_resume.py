@@ -1,7 +1,6 @@
 """Killed runs and sweeps finish when the same command runs again, with each run and each epoch logged once."""
 
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,8 +13,9 @@ from mlflow.entities import Run
 
 from beans_exp.launcher.processes import job_processes
 from tests.conftest import TINY, Program, Started
+from tests.forked import Forked
 
-LONG = [*TINY, "trainer.epochs=150", "trainer.batch_size=6", "trainer.deterministic=true", "tracking.save_model=none"]
+LONG = [*TINY, "trainer.epochs=60", "trainer.batch_size=6", "trainer.deterministic=true", "tracking.save_model=none"]
 """A few seconds of training, with several checkpoints."""
 
 
@@ -48,7 +48,7 @@ def temporary_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_killed_run_is_resumed_under_its_own_id(
     how: signal.Signals, status: str, started: Started, program: Program
 ) -> None:
-    process = started(*LONG, until="Epoch 60/")
+    process = started(*LONG, until="Epoch 12/")
     process.send_signal(how)
     process.wait()
     (left,) = _runs()
@@ -61,7 +61,7 @@ def test_a_killed_run_is_resumed_under_its_own_id(
     assert "Epoch 1/" not in again.stdout
     (done,) = _runs()
     assert (done.info.run_id, done.info.status) == (left.info.run_id, "FINISHED")
-    _require_whole_curve(done, 150)
+    _require_whole_curve(done, 60)
     assert not checkpoint.exists()
     assert "beans.cause" not in done.data.tags, "it finished"
     assert "traceback.txt" not in {item.path for item in _client().list_artifacts(done.info.run_id)}
@@ -71,9 +71,9 @@ def test_a_killed_sweep_is_finished_by_the_same_command(
     started: Started, program: Program, temporary_files: Path
 ) -> None:
     words = ["-m", *LONG, "seed=0,1", "hydra.launcher.retries=0"]
-    process = started(*words, until="Epoch 40/")
+    process = started(*words, until="Epoch 12/")
     _kill_the_worker(process)
-    while Path("log").read_text().count("Epoch 40/") < 2:  # the other job continues
+    while Path("log").read_text().count("Epoch 12/") < 2:  # the other job continues
         assert process.poll() is None, Path("log").read_text()
         time.sleep(0.1)
     workers = _workers(process)
@@ -90,7 +90,7 @@ def test_hydras_launchers_resume_a_sweep_whose_processes_were_all_killed(
     launcher: str, started: Started, program: Program
 ) -> None:
     words = ["-m", *LONG, "seed=0,1", f"hydra/launcher={launcher}"]
-    process = started(*words, until="Epoch 60/")
+    process = started(*words, until="Epoch 12/")
     every = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
     for one in every:
         one.kill()
@@ -108,14 +108,14 @@ def _require_finished(program: Program, words: list[str]) -> None:
     assert {run.info.status for run in runs} == {"FINISHED"}
     for run in runs:
         if "beans.role" not in run.data.tags:
-            _require_whole_curve(run, 150)
+            _require_whole_curve(run, 60)
 
 
-def _workers(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+def _workers(process: Forked) -> list[psutil.Process]:
     return job_processes(psutil.Process(process.pid))
 
 
-def _kill_the_worker(process: "subprocess.Popen[bytes]") -> None:
+def _kill_the_worker(process: Forked) -> None:
     (worker,) = _workers(process)
     worker.kill()
 
