@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from beans_exp.errors import ServerUnreachableError, StoreError, is_text
-from beans_exp.files import make_once
+from beans_exp.files import UNFINISHED, make_once
 from beans_exp.locks import locked
 from beans_exp.schema import TrackingConfig
 from beans_exp.schema.groups import check_store
@@ -142,6 +142,28 @@ def ui_hint(uri: str, experiment_id: str, sweep_id: str) -> str:
     return f"show it in a browser with {shlex.join(['python', '-m', 'beans_exp.ui', sweep_id[:8], *where])}"
 
 
+def create_database(file: Path) -> None:
+    """Create a database that no other process opens: several that open a fresh one at once destroy it.
+
+    Its hundreds of steps do not wait for the disk: the caller syncs the whole.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy import Engine, event
+
+    event.listen(Engine, "connect", _sync_no_step)
+    try:
+        SqlAlchemyStore(f"{SQLITE}{file}", (file.parent / ARTIFACTS).as_uri()).engine.dispose()
+    finally:
+        event.remove(Engine, "connect", _sync_no_step)
+
+
+def _sync_no_step(connection: object, _: object) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        ((_, _, file),) = connection.execute("PRAGMA database_list")
+        if file.endswith(UNFINISHED):
+            connection.execute("PRAGMA synchronous = OFF")
+
+
 def _open_sqlite(file: Path, experiment: str) -> str:
     if reserved := set(str(file)) & set("%?#"):
         raise StoreError(f"the store {file} has {' and '.join(sorted(reserved))} in its path, which MLflow cannot open")
@@ -151,7 +173,7 @@ def _open_sqlite(file: Path, experiment: str) -> str:
         file.parent.mkdir(parents=True, exist_ok=True)
         _require_usable(file)
         with store_errors(f"{SQLITE}{file}"):
-            make_once(file, _create_sqlite, lock)
+            make_once(file, create_database, lock)
         follow_store(file, lock)
         with locked(lock, "is creating the experiment"):
             return _experiment_id(f"{SQLITE}{file}", experiment, artifacts)
@@ -178,13 +200,6 @@ def _require_usable(file: Path) -> None:
 def _is_sqlite(file: Path) -> bool:
     with file.open("rb") as stream:
         return stream.read(16) == b"SQLite format 3\0"
-
-
-def _create_sqlite(file: Path) -> None:
-    """Create a database that no other process opens: several that open a fresh one at once destroy it."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    SqlAlchemyStore(f"{SQLITE}{file}", (file.parent / ARTIFACTS).as_uri()).engine.dispose()
 
 
 def _folder_name(experiment: str) -> str:
