@@ -1,6 +1,8 @@
 """Fixtures shared by all tests: composed configurations, and programs started as a user starts them."""
 
+import gc
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -26,6 +28,19 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4e9:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))  # else databases wait for the disk at each commit
+
+gc.disable()  # while TensorFlow and MLflow are imported; as in `beans_exp.startup.imports`
+
+
+def pytest_collection_finish() -> None:
+    """Exclude everything that was imported from garbage collection."""
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """At least three workers: tests that wait for servers and kills leave cores idle."""
     return max(3, os.cpu_count() or 1)
@@ -46,6 +61,16 @@ SOURCE = Source("noise", "1", "f" * 64, ("a", "b", "c"), lambda _: iter(()))
 """The source of the images in the fixture `data`."""
 
 schema.register()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_empty_store(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Make new stores from one that all workers share."""
+    from tests import stores
+
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    os.environ[stores.TEMPLATE] = str(shared / "empty.db")
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 DRIVER = """
 import json, os, sys, traceback
+import tests.stores
 from beans_exp.__main__ import main
 answers = os.fdopen(int(sys.argv[1]), "w", buffering=1)
 for line in sys.stdin:
@@ -77,6 +79,7 @@ def driver(folder: Path) -> Iterator[Driver]:
             stdout=stdout,
             stderr=stderr,
             text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
             pass_fds=[writing],
         )
     os.close(writing)
