@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from hydra.core.global_hydra import GlobalHydra
 from beans_exp import schema
 from beans_exp.data import Data, Source, Split
 from beans_exp.schema import Config
+from tests.forked import Command, Forked, run_forked
 
 if TYPE_CHECKING:
     from tests.trained import Store
@@ -112,34 +114,40 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
-    """Run `python -m beans_exp` in the test's folder and return its output."""
+    """Run `python -m beans_exp` in the test's folder, forked from a process with all libraries; return its output."""
 
-    def start(*words: str, env: dict[str, str] | None = None, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    return partial(run_forked, folder=tmp_path)
+
+
+@pytest.fixture
+def fresh_program(tmp_path: Path) -> Program:
+    """Run `python -m beans_exp` in the test's folder, in a process that imports by itself; return its output."""
+
+    def run(*words: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "beans_exp", *words]
-        variables = os.environ | (env or {})
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=variables, timeout=timeout)
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | env, timeout=240)
 
-    return start
+    return run
 
 
-Started = Callable[..., subprocess.Popen[bytes]]
+Started = Callable[..., Forked]
 
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Started]:
     """Start `python -m beans_exp`; return once `until` appears in its output, the file `log`."""
-    processes: list[subprocess.Popen[bytes]] = []
+    processes: list[Forked] = []
+    log = tmp_path / "log"
 
-    def start(*words: str, until: str) -> subprocess.Popen[bytes]:
-        with (tmp_path / "log").open("w") as log:
-            command = [sys.executable, "-m", "beans_exp", *words]
-            processes.append(subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log))
-        for _ in range(1200):
-            if until in (tmp_path / "log").read_text():
+    def start(*words: str, until: str) -> Forked:
+        log.write_text("")
+        processes.append(Forked(Command("beans_exp", list(words), tmp_path, dict(os.environ), log, log)))
+        for _ in range(2400):
+            if until in log.read_text():
                 return processes[-1]
-            assert processes[-1].poll() is None, (tmp_path / "log").read_text()
-            time.sleep(0.1)
-        raise TimeoutError((tmp_path / "log").read_text())
+            assert processes[-1].poll() is None, log.read_text()
+            time.sleep(0.05)
+        raise TimeoutError(log.read_text())
 
     yield start
     for process in processes:

@@ -1,8 +1,6 @@
 """The MLflow page of a sweep in a browser. A local page can be tested with the fixture `watched` alone."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 from mlflow.entities import Run
 
 from tests.conftest import TINY
+from tests.forked import run_forked
 from tests.servers import ui
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
@@ -36,6 +35,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+ONE_PROCESS = "hydra/launcher=basic"
 MILLISECONDS = 60_000
 """How long an element may take to appear on a busy machine."""
 KNOWN = (
@@ -150,9 +150,9 @@ class Sweep:
 def sweep(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
     """A real sweep, served by the command in README; `browser` comes first, so that nothing is trained without one."""
     folder = tmp_path_factory.mktemp("sweep")
-    words = ["-m", "beans_exp", "-m", *TINY, "trainer.epochs=2", "kernel.filters=[2,2,4]", "reg=none,l2"]
-    variables = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
-    subprocess.run([sys.executable, *words], cwd=folder, env=variables, check=True, capture_output=True, timeout=600)
+    words = ["-m", ONE_PROCESS, *TINY, "trainer.epochs=2", "kernel.filters=[2,2,4]", "reg=none,l2"]
+    variables = {"XDG_CACHE_HOME": str(folder / "cache")}
+    run_forked(*words, folder=folder, env=variables, timeout=600).check_returncode()
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
     experiment = client.get_experiment_by_name("beans_exp")
     assert experiment is not None
@@ -245,11 +245,11 @@ class Comparison:
 def comparison(browser: "Browser", weights: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comparison]:
     """Two jobs of `experiment=lenet_vs_inception` on drawn leaves, compared by the command in README."""
     folder = tmp_path_factory.mktemp("comparison")
-    words = ["-m", "beans_exp", "experiment=lenet_vs_inception", "study=lenet,inception_top2", *TINY]
+    words = ["experiment=lenet_vs_inception", "study=lenet,inception_top2", *TINY]
     words += ["data.image_size=75", "trainer.epochs=2", "finetune.epochs=1", "kernel.filters=[2,2,4]"]
-    words += ["tracking.save_model=none", "hydra/launcher=basic"]
-    variables = os.environ | {"XDG_CACHE_HOME": str(folder / "cache"), "BEANS_EXP_INCEPTION_WEIGHTS": weights}
-    subprocess.run([sys.executable, *words], cwd=folder, env=variables, check=True, capture_output=True, timeout=600)
+    words += ["tracking.save_model=none", ONE_PROCESS]
+    variables = {"XDG_CACHE_HOME": str(folder / "cache"), "BEANS_EXP_INCEPTION_WEIGHTS": weights}
+    run_forked(*words, folder=folder, env=variables, timeout=600).check_returncode()
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
     experiment = client.get_experiment_by_name("beans_exp")
     assert experiment is not None

@@ -25,8 +25,8 @@ def _left_by(folder: Path) -> Iterator[str]:
     return (item.name for item in folder.iterdir() if item.name not in ("poison", "cache"))
 
 
-def test_help_describes_every_option(program: Program, without_tensorflow: dict[str, str]) -> None:
-    printed = program("--help", env=without_tensorflow)
+def test_help_describes_every_option(fresh_program: Program, without_tensorflow: dict[str, str]) -> None:
+    printed = fresh_program("--help", env=without_tensorflow)
     assert printed.returncode == 0, printed.stderr
     for file in (
         file for file in CONF.glob("[a-z]*/*.yaml") if file.parent.name != "report"
@@ -35,8 +35,8 @@ def test_help_describes_every_option(program: Program, without_tensorflow: dict[
         assert len(line.split()) > 2
 
 
-def test_cfg_job_shows_the_composed_configuration(program: Program, without_tensorflow: dict[str, str]) -> None:
-    printed = program("--cfg", "job", "reg=l2", env=without_tensorflow)
+def test_cfg_job_shows_the_composed_configuration(fresh_program: Program, without_tensorflow: dict[str, str]) -> None:
+    printed = fresh_program("--cfg", "job", "reg=l2", env=without_tensorflow)
     assert printed.returncode == 0, printed.stderr
     assert "l2: 0.01" in printed.stdout
 
@@ -64,9 +64,9 @@ WRONG = [
 
 @pytest.mark.parametrize(("words", "message"), WRONG, ids=lambda value: value if isinstance(value, str) else "")
 def test_an_invalid_option_is_one_message(
-    words: list[str], message: str, program: Program, tmp_path: Path, without_tensorflow: dict[str, str]
+    words: list[str], message: str, fresh_program: Program, tmp_path: Path, without_tensorflow: dict[str, str]
 ) -> None:
-    ended = program(*words, env=without_tensorflow)
+    ended = fresh_program(*words, env=without_tensorflow)
     assert ended.returncode != 0
     assert message in ended.stderr
     _require_no_traces(ended, tmp_path)

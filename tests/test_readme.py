@@ -1,7 +1,6 @@
 """Every command in README and docs is run; those that train get `data=synthetic trainer=quick` and tiny images."""
 
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 import tasks
 from beans_exp.schema import CONF
 from tests.conftest import TINY
+from tests.forked import run_forked
 from tests.servers import AUTH_COMMAND
 
 ROOT = CONF.parent
@@ -69,17 +69,6 @@ OURS = [
 
 
 CHUNKS = [OURS[start::4] for start in range(4)]
-DRIVER = """
-import json, sys
-from beans_exp.__main__ import main
-for words in json.loads(sys.argv[1]):
-    sys.argv = ["python -m beans_exp", *words]
-    try:
-        main()
-    except SystemExit as ended:
-        if ended.code:
-            sys.exit(f"{' '.join(words)}: exit status {ended.code}")
-"""
 
 
 def test_every_command_is_run_by_some_test() -> None:
@@ -91,14 +80,8 @@ def test_every_command_is_run_by_some_test() -> None:
 def test_documented_commands_succeed(commands: list[str], tmp_path: Path, weights: str) -> None:
     """Several per process and store, each in its own experiment: TensorFlow is imported and a store created once."""
     given = json.dumps([_small(command, f"command-{number}") for number, command in enumerate(commands)])
-    ended = subprocess.run(
-        [sys.executable, "-c", DRIVER, given],
-        cwd=tmp_path,
-        env=os.environ | {"BEANS_EXP_INCEPTION_WEIGHTS": weights},
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
+    variables = {"BEANS_EXP_INCEPTION_WEIGHTS": weights}
+    ended = run_forked(given, folder=tmp_path, env=variables, module="tests.commands", timeout=400)
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     assert "Traceback" not in ended.stderr
 

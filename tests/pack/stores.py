@@ -2,8 +2,6 @@
 
 import csv
 import io
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,9 +13,12 @@ from beans_exp.pack.__main__ import main as pack
 from beans_exp.tracking.store import open_store
 from beans_exp.unpack.__main__ import main as unpack
 from tests.conftest import TINY
+from tests.forked import run_forked
 
 EXPERIMENT = "beans_exp"
-GRID = ["-m", *TINY, "trainer.batch_size=6", "trainer.epochs=2", "kernel.filters=[2,2,4]", "reg=l1,l2"]
+ONE_PROCESS = "hydra/launcher=basic"
+"""The runs are packed alike, and a process for each takes most of the time."""
+GRID = ["-m", ONE_PROCESS, *TINY, "trainer.batch_size=6", "trainer.epochs=2", "kernel.filters=[2,2,4]", "reg=l1,l2"]
 SEARCH = [*GRID[:-1], "hydra/sweeper=optuna", "reg.l2=interval(0,0.1)", "hydra.sweeper.n_trials=2"]
 SEARCH += ["confirm.top=1", "confirm.seeds=1"]
 PREDICTIONS = "index,label,predicted,p_a,p_b\n0,a,a,0.9,0.1\n1,b,a,0.6,0.4\n"
@@ -26,8 +27,7 @@ RANDOM = bytes(range(256)) * 3
 
 def run_program(folder: Path, *words: str) -> str:
     """Run `python -m beans_exp` in `folder` and return its output."""
-    command = [sys.executable, "-m", "beans_exp", *words]
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
+    ended = run_forked(*words, folder=folder, timeout=500)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout + ended.stderr
 

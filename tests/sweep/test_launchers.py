@@ -15,6 +15,7 @@ from mlflow.entities import Run
 
 from tests.conftest import TINY, Program, Started
 from tests.driver import Driver
+from tests.forked import Forked
 from tests.servers import free_port, slurm
 
 SMALL = [*TINY, "trainer.batch_size=6", "tracking.save_model=none"]
@@ -46,7 +47,7 @@ def _jobs(parent: Run) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def _wait_for_checkpoint(process: "subprocess.Popen[bytes]") -> None:
+def _wait_for_checkpoint(process: Forked) -> None:
     while not list(Path("outputs/sweeps").glob("*/*/checkpoint.npz")):
         assert process.poll() is None, Path("log").read_text()
         time.sleep(0.2)

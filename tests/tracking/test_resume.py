@@ -1,7 +1,6 @@
 """Killed runs and sweeps finish when the same command runs again, with each run and each epoch logged once."""
 
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from mlflow.entities import Run
 
 from beans_exp.launcher.processes import job_processes
 from tests.conftest import TINY, Program, Started
+from tests.forked import Forked
 
 LONG = [*TINY, "trainer.epochs=150", "trainer.batch_size=6", "trainer.deterministic=true", "tracking.save_model=none"]
 """A few seconds of training, with several checkpoints."""
@@ -111,11 +111,11 @@ def _require_finished(program: Program, words: list[str]) -> None:
             _require_whole_curve(run, 150)
 
 
-def _workers(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+def _workers(process: Forked) -> list[psutil.Process]:
     return job_processes(psutil.Process(process.pid))
 
 
-def _kill_the_worker(process: "subprocess.Popen[bytes]") -> None:
+def _kill_the_worker(process: Forked) -> None:
     (worker,) = _workers(process)
     worker.kill()
 

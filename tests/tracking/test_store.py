@@ -3,10 +3,9 @@
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -16,19 +15,24 @@ import pytest
 
 from beans_exp.errors import ConfigError, StoreError
 from beans_exp.schema import TrackingConfig
+from beans_exp.tracking import store
 from beans_exp.tracking.store import open_store, store_uri
+from tests.forked import CONTEXT, fork
+from tests.stores import create
 
 
-def test_several_processes_open_a_fresh_store_at_once(tmp_path: Path) -> None:
-    code = "from beans_exp.tracking.store import *; from beans_exp.schema import TrackingConfig as T; "
-    code += "print(open_store(store_uri(T()), 'shared'))"
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(8)
-    ]
-    answers = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [0] * 8, answers
-    assert len({out for out, _ in answers}) == 1
+def _open_fresh(answers: "SimpleQueue[str]") -> None:
+    store.create_database = create
+    answers.put(open_store(store_uri(TrackingConfig()), "shared"))
+
+
+def test_several_processes_open_a_fresh_store_at_once() -> None:
+    answers = CONTEXT.SimpleQueue()
+    processes = [fork(_open_fresh, answers) for _ in range(8)]
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0] * 8
+    assert len({answers.get() for _ in processes}) == 1
 
 
 def _set_revision(file: Path) -> None:
@@ -75,7 +79,8 @@ def test_a_store_that_cannot_be_written_is_reported() -> None:
 @pytest.mark.parametrize("name", ["../../evil", "/absolute", "a/b", "..", "plain name"])
 def test_artifacts_stay_in_the_store_for_any_experiment_name(name: str) -> None:
     uri = store_uri(TrackingConfig())
-    place = mlflow.MlflowClient(uri).get_experiment(open_store(uri, name)).artifact_location
+    experiment = open_store(uri, name)
+    place = mlflow.MlflowClient(uri).get_experiment(experiment).artifact_location
     folder = Path(url2pathname(urlsplit(place).path)).resolve()
     assert folder.parent == Path("mlruns/artifacts").resolve()
 
@@ -89,7 +94,8 @@ def test_a_folder_name_that_mlflow_cannot_open_is_reported(monkeypatch: pytest.M
 
 def test_a_deleted_experiment_is_reported() -> None:
     uri = store_uri(TrackingConfig())
-    mlflow.MlflowClient(uri).delete_experiment(open_store(uri, "old"))
+    experiment = open_store(uri, "old")
+    mlflow.MlflowClient(uri).delete_experiment(experiment)
     with pytest.raises(StoreError, match=r"old was deleted.*tracking\.experiment"):
         open_store(uri, "old")
 
