@@ -1,14 +1,18 @@
 """Commands in processes that are forked from a server, which has imported TensorFlow and MLflow: that takes seconds."""
 
+import atexit
 import multiprocessing
 import os
 import runpy
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 CONTEXT = multiprocessing.get_context("forkserver")
 PRELOAD = ["beans_exp.startup.job", "beans_exp.sweep.search", "tests.stores"]
@@ -35,18 +39,29 @@ class Command:
         os.chdir(self.folder)
         os.environ.clear()
         os.environ.update(self.env)
+        tempfile.tempdir = None  # the server's
         sys.argv = [self.module, *self.words]
-        runpy.run_module(self.module, run_name="__main__", alter_sys=True)
+        try:
+            runpy.run_module(self.module, run_name="__main__", alter_sys=True)
+        finally:  # as at the end of a program; `multiprocessing` would first wait for the idle workers of Joblib
+            threading._shutdown()  # type: ignore[attr-defined]
+            atexit._run_exitfuncs()
+
+
+def fork(target: Callable[..., object], *args: object) -> ForkServerProcess:
+    """Start a process that calls `target`, forked from the server."""
+    CONTEXT.set_forkserver_preload(PRELOAD)
+    process = CONTEXT.Process(target=target, args=args)
+    process.start()
+    return process
 
 
 class Forked:
     """A running command, with the methods of `subprocess.Popen` that tests need."""
 
     def __init__(self, command: Command) -> None:
-        CONTEXT.set_forkserver_preload(PRELOAD)
         self.command = command
-        self.process = CONTEXT.Process(target=command.run)
-        self.process.start()
+        self.process = fork(command.run)
         assert self.process.pid is not None
         self.pid = self.process.pid
 
@@ -77,7 +92,7 @@ def run_forked(
     *words: str, folder: Path, env: dict[str, str] | None = None, module: str = "beans_exp", timeout: float = 240
 ) -> Ended:
     """Run the command with the current variables and `env`; return its status and output."""
-    with TemporaryDirectory() as output:
+    with tempfile.TemporaryDirectory() as output:
         stdout, stderr = (Path(output) / name for name in ("stdout", "stderr"))
         forked = Forked(Command(module, list(words), folder, dict(os.environ) | (env or {}), stdout, stderr))
         try:

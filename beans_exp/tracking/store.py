@@ -159,7 +159,7 @@ def create_database(file: Path) -> None:
 
     event.listen(Engine, "connect", _sync_no_step)
     try:
-        SqlAlchemyStore(f"{SQLITE}{file}", (file.parent / "artifacts").as_uri()).engine.dispose()
+        SqlAlchemyStore(f"{SQLITE}{file}", (file.parent / ARTIFACTS).as_uri()).engine.dispose()
     finally:
         event.remove(Engine, "connect", _sync_no_step)
 

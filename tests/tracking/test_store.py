@@ -17,7 +17,7 @@ from beans_exp.errors import ConfigError, StoreError
 from beans_exp.schema import TrackingConfig
 from beans_exp.tracking import store
 from beans_exp.tracking.store import open_store, store_uri
-from tests.forked import CONTEXT
+from tests.forked import CONTEXT, fork
 from tests.stores import create
 
 
@@ -28,9 +28,7 @@ def _open_fresh(answers: "SimpleQueue[str]") -> None:
 
 def test_several_processes_open_a_fresh_store_at_once() -> None:
     answers = CONTEXT.SimpleQueue()
-    processes = [CONTEXT.Process(target=_open_fresh, args=[answers]) for _ in range(8)]
-    for process in processes:
-        process.start()
+    processes = [fork(_open_fresh, answers) for _ in range(8)]
     for process in processes:
         process.join(120)
     assert [process.exitcode for process in processes] == [0] * 8
