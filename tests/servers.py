@@ -146,7 +146,7 @@ def postgres() -> Iterator[str]:
     if found is None:
         pytest.skip("Postgres is not installed: apt install postgresql")
     user = "postgres" if os.getuid() == 0 else None  # it refuses to run as root
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))  # not in a folder that only this user may enter
     if user:
         shutil.chown(folder, user)
     port = free_port()

@@ -70,7 +70,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             [*ran, *commands], cwd=folder, capture_output=True, text=True, env=variables, timeout=400
         )
         assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
-        (folder / "split.csv").write_text(next(folder.glob("mlruns/artifacts/*/*/artifacts/split.csv")).read_text())
+        kept = folder.glob("mlruns/artifacts/*/*/artifacts/split.csv")
+        first = min(kept, key=lambda file: file.stat().st_mtime)  # of the folder, not of the table
+        (folder / "split.csv").write_text(first.read_text())
     return folder
 
 

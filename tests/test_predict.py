@@ -250,6 +250,7 @@ def test_a_model_with_code_is_not_promoted(store: Store, capsys: Output) -> None
         name="model", python_model=_Code(), metadata=OURS, input_example=example, pip_requirements=["keras"]
     )
     uri = f"models:/{logged.model_id}"
+    capsys.readouterr()  # MLflow's notes
     message = error_of([uri, "--name", "code", "--tracking-uri", store.uri], capsys, promote)
     assert "is not in Keras' own format" in message
     assert not store.client.search_registered_models("name = 'code'")

@@ -118,16 +118,20 @@ class _Drawn:
     def splits(self) -> list[str]:
         """The split of each of `records`; raises DataError for a class that a split would lack."""
         given = [*("train" if self.kept else "" for _ in self.records), *self.kept]
-        images = [
-            *self.records,
-            *(Image(split, -1, split) for split in self.kept),
-        ]  # of other splits one stands for all
+        images = [*self.records, *(Image(split, -1, split) for split in self.kept)]  # one for all of another split
         splits = draw_splits(images, given, self.wanted)[0][: len(self.records)]
         for label, name in enumerate(self.copy.classes):
             found = Counter(split for image, split in zip(self.records, splits, strict=True) if image.label == label)
-            for split in set(splits) - set(found):
+            for split in self._expected(splits) - set(found):
                 raise DataError(self.wanted.too_few(split, name, found.total()))
         return splits
+
+    def _expected(self, splits: list[str]) -> set[str]:
+        """The splits that images of train are needed for."""
+        if isinstance(self.wanted.split, str):
+            return set(splits)
+        shares = zip(SPLITS, self.wanted.fractions, strict=True)
+        return {split for split, share in shares if share and split not in self.kept}
 
     def images(self, split: str) -> list[Image]:
         """Return the images of train that are taken for `split`."""

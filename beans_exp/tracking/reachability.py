@@ -4,15 +4,16 @@ import logging
 import os
 import socket
 import sqlite3
-import ssl
 from contextlib import closing
 from pathlib import Path
-from urllib.error import HTTPError
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 from beans_exp.errors import ServerUnreachableError, StoreError, StoreUnavailableError, first_line
 from beans_exp.network import SECONDS, connection_error
+
+if TYPE_CHECKING:
+    import ssl
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,9 @@ def driver_error(error: BaseException) -> BaseException | None:
 
 
 def _require_server(uri: str, patience: float) -> None:
+    from ssl import SSLCertVerificationError
+    from urllib.error import HTTPError
+
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # 7 would take minutes, and messages are queued
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     error = _answer(uri, SECONDS)
@@ -85,7 +89,7 @@ def _require_server(uri: str, patience: float) -> None:
         passing = error.code >= 500 or error.code in (408, 429)
         kind = ServerUnreachableError if passing else StoreError
         raise kind(f"{uri} answers {error.code} {error.reason}: is it an MLflow server?") from error
-    if isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError):
+    if isinstance(getattr(error, "reason", None), SSLCertVerificationError):
         rule = "Set MLFLOW_TRACKING_SERVER_CERT_PATH to the certificate that signed it"
         raise StoreError(f"the certificate of {uri} is not trusted. {rule}") from error
     if error is not None:
@@ -99,6 +103,8 @@ class _SlowServerError(Exception):
 
 def _answer(uri: str, seconds: float) -> Exception | None:
     """Return the error of a request for the health of the server at `uri`, which may take `seconds`."""
+    from urllib.request import urlopen  # with TLS, a tenth of a second, which few commands need
+
     address = f"{uri.rstrip('/')}/health"
 
     def ask() -> None:
@@ -132,10 +138,12 @@ def _is_unlocked(file: Path, seconds: float) -> bool:
     return True
 
 
-def _ssl_context(uri: str) -> ssl.SSLContext | None:
+def _ssl_context(uri: str) -> "ssl.SSLContext | None":
     """The certificates that MLflow's client trusts, by the same variables; None for plain HTTP."""
     if not uri.startswith("https://"):
         return None
+    import ssl
+
     own = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or os.environ.get("REQUESTS_CA_BUNDLE")
     context = ssl.create_default_context(cafile=own)
     if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):

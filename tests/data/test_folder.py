@@ -117,9 +117,9 @@ def test_names_in_latin_1_are_read_and_shown_escaped(leaves: Path) -> None:
     odd = os.fsdecode(b"na\xefve.png")
     (leaves / "test" / "rust" / "b.png").rename(leaves / "test" / "rust" / odd)
     data = load_all(folder_config(leaves))
-    assert "test/rust/na\\udcefve.png" in data.test.names
+    assert "test/rust/na\\xefve.png" in data.test.names
     (leaves / "test" / "rust").rename(leaves / "test" / os.fsdecode(b"ro\xefl"))
-    with pytest.raises(DataError, match=r"class ro\\udcefl is not UTF-8\. Rename it"):
+    with pytest.raises(DataError, match=r"class ro\\xefl is not UTF-8\. Rename it"):
         source(folder_config(leaves).data)
 
 
@@ -308,7 +308,7 @@ def _not_utf8(file: Path) -> Path:
 
 def test_a_class_whose_name_is_not_utf8_is_named(leaves: Path) -> None:
     _not_utf8(leaves / "train" / "spot")
-    with pytest.raises(DataError, match=r"train/na\\xefve: must be named in UTF-8"):
+    with pytest.raises(DataError, match=r"the class na\\xefve is not UTF-8"):
         source(folder_config(leaves).data)
 
 
@@ -316,6 +316,6 @@ def test_images_may_have_names_that_are_not_utf8(leaves: Path) -> None:
     file = _not_utf8(leaves / "train" / "spot" / "a.jpg")
     assert len(load_all(folder_config(leaves)).train) == 6
     file.write_bytes(b"damaged")
-    with pytest.raises(DataError, match=r"na\\xefve\.jpg cannot be read as an image") as caught:
+    with pytest.raises(DataError, match=r"na\\xefve\.jpg cannot be read") as caught:
         read_image(file)
     str(caught.value).encode()

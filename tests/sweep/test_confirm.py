@@ -89,6 +89,9 @@ class _Jobs:
         self.reused.append(point.fingerprint)
         return [float(point.fingerprint.split()[0])]
 
+    def wait(self) -> list[tuple[int, JobReturn]]:
+        return []
+
     def metric(self, point: Point, name: str) -> float:
         return float(point.config.seed)
 

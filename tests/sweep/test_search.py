@@ -105,7 +105,7 @@ def test_a_plan_counts_finished_and_remaining_trials(searched: Searched, quick: 
     plan = quick.run(*GRID, "hydra.sweeper.n_trials=6", "plan=true", folder=searched.folder)
     assert plan.returncode == 0, plan.stderr
     assert "4 trials exist: 4 complete" in plan.stdout
-    assert "remaining: 2 trials, 2 confirmation runs; in sequence: " in plan.stdout
+    assert "remaining: 0 trials, 2 confirmation runs; in sequence: " in plan.stdout
 
 
 def test_a_plan_lists_the_space_and_writes_nothing(quick: Driver) -> None:

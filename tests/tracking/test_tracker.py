@@ -116,7 +116,7 @@ def test_a_run_is_named_after_its_choices() -> None:
     tuned = Config(model=ModelConfig("inception", None, "mixed5"), finetune=FinetuneConfig(blocks=4), seed=3)
     assert default_name(tuned) == "inception-mixed5-top4-seed3"
     assert default_name(replace(tuned, model=ModelConfig("inception", None, "mixed10"))) == "inception-top4-seed3"
-    assert default_name(Config(reg=RegConfig(name="l2"))) == "lenet-l2-seed0"
+    assert default_name(Config(reg=RegConfig(name="l2", l2=0.01))) == "lenet-l2-seed0"
 
 
 def test_a_microbatch_keeps_the_fingerprint_and_is_tagged() -> None:
