@@ -17,7 +17,7 @@ from beans_exp.schema.composed import user_overrides
 from beans_exp.startup import help as option_help
 from beans_exp.startup.command_line import checked_words
 from beans_exp.startup.console import errors_as_messages, exit_status
-from beans_exp.startup.hydra_checks import job_config, single_config
+from beans_exp.startup.hydra_checks import job_config, single_config, use_config_dir
 from beans_exp.startup.imports import preloads, quiet_libraries
 
 log = logging.getLogger("beans_exp")
@@ -31,9 +31,10 @@ quiet_libraries()
 @preloads("beans_exp.startup.job")
 def _run_composed(composed: DictConfig) -> float | list[float]:
     """Run one configuration and return its objective: a single run, or one job of a sweep."""
-    from beans_exp.startup.job import run  # only for a valid configuration
+    from beans_exp.startup.job import require_model, run  # only for a valid configuration
     from beans_exp.temporary import own_temporary_folder
 
+    use_config_dir(HydraConfig.get())
     overrides = user_overrides(list(HydraConfig.get().overrides.task))
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -43,7 +44,9 @@ def _run_composed(composed: DictConfig) -> float | list[float]:
         with own_temporary_folder():
             return run(config, overrides, folder)
     with errors_as_messages(), own_temporary_folder():
-        return run(single_config(composed), overrides, folder)
+        config = single_config(composed)
+        require_model(config)
+        return run(config, overrides, folder)
 
 
 def _exit_on_signal(number: int, frame: FrameType | None) -> None:

@@ -20,13 +20,19 @@ RESULT_VERSION = 3
 GROUPS = ("model", "reg", "kernel", "finetune", "trainer")
 """The configuration groups that are hashed key by key; of `data` only `DATA_KEYS` are."""
 DATA_KEYS = ("image_size", "train_fraction")
-UNHASHED = ("reg.name", "kernel.name", "finetune.name", "trainer.name", "trainer.test", "trainer.microbatch")
-"""Keys of these groups that decide nothing: labels, the test, and how much memory a step takes."""
+UNHASHED = (
+    *("reg.name", "kernel.name", "finetune.name", "trainer.name", "trainer.test", "trainer.microbatch"),
+    *("model.build", "model.backbone", "model.arch"),
+)
+"""Keys of these groups that decide nothing: labels, the test, how much memory a step takes, and where a model's code is
+(the code itself is `model.source`). `model.name` is hashed as the name of the architecture where there is one."""
 
 HASHED_DEFAULTS: dict[str, Any] = {
     "model.name": "lenet",
     "model.weights": None,
     "model.top_block": None,
+    "model.options": {},
+    "model.source": None,
     "reg.l1": 0.0,
     "reg.l2": 0.0,
     "reg.dropout": 0.0,
@@ -81,6 +87,7 @@ def hashed_values(config: Config) -> Iterator[tuple[str, Any]]:
         for name, value in asdict(getattr(config, group)).items():
             if (key := f"{group}.{name}") not in UNHASHED:
                 yield key, _comparable(key, value, config)
+    yield "model.source", config.model.source
     for name in DATA_KEYS:
         yield f"data.{name}", getattr(config.data, name)
 
@@ -88,6 +95,8 @@ def hashed_values(config: Config) -> Iterator[tuple[str, Any]]:
 def _comparable(key: str, value: Any, config: Config) -> Any:
     if key == "model.weights":
         return weights_digest(config.model)
+    if key == "model.name":
+        return config.model.identity
     return sorted(value) if key == "reg.augment" else value
 
 

@@ -1,13 +1,16 @@
 """Shared by all commands: the options that name the store, and errors as one-line messages."""
 
 import sys
-from argparse import ArgumentParser, RawTextHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, RawTextHelpFormatter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
+from pathlib import Path
 
 from beans_exp.errors import BeansExpError
+from beans_exp.files import user_path
 from beans_exp.schema import TrackingConfig
+from beans_exp.schema.python_source import use_folder
 
 
 def command_parser(name: str, doc: str | None) -> ArgumentParser:
@@ -52,6 +55,24 @@ def exit_status() -> Iterator[None]:
     yield
     if _failed[0]:
         sys.exit(1)
+
+
+def add_config_dir(parser: ArgumentParser) -> None:
+    """Add the folder whose modules define layers of the user's own."""
+    parser.add_argument(
+        "--config-dir",
+        type=_used_folder,
+        metavar="DIR",
+        help="the folder of a model of your own, as in its training; needed only if it has layers of its own",
+    )
+
+
+def _used_folder(text: str) -> Path:
+    folder = user_path(text)
+    if not folder.is_dir():
+        raise ArgumentTypeError(f"{text}: must be an existing folder")
+    use_folder(folder)
+    return folder
 
 
 @contextmanager
