@@ -17,7 +17,7 @@ from beans_exp.schema.composed import user_overrides
 from beans_exp.startup import help as option_help
 from beans_exp.startup.command_line import checked_words
 from beans_exp.startup.console import deferred_exit, errors_as_messages, exit_status, exit_when_done
-from beans_exp.startup.hydra_checks import job_config, single_config
+from beans_exp.startup.hydra_checks import job_config, single_config, use_config_dir
 from beans_exp.startup.imports import preloads, quiet_libraries
 from beans_exp.terminal import keep_output_open
 
@@ -32,10 +32,11 @@ quiet_libraries()
 @preloads("beans_exp.startup.job")
 def _run_composed(composed: DictConfig) -> float | list[float]:
     """Run one configuration and return its objective: a single run, or one job of a sweep."""
-    from beans_exp.startup.job import count_queued, run  # only for a valid configuration
+    from beans_exp.startup.job import count_queued, require_model, run  # only for a valid configuration
     from beans_exp.temporary import own_temporary_folder
 
     keep_output_open()  # also in a process of a launcher
+    use_config_dir(HydraConfig.get())
     overrides = user_overrides(list(HydraConfig.get().overrides.task))
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -45,7 +46,9 @@ def _run_composed(composed: DictConfig) -> float | list[float]:
         with own_temporary_folder():
             return run(config, overrides, folder)
     with errors_as_messages(), own_temporary_folder():
-        objective = run(single_config(composed), overrides, folder)
+        config = single_config(composed)
+        require_model(config)
+        objective = run(config, overrides, folder)
     exit_when_done(exit_status(failed=False, unsent=count_queued(folder) > 0))  # a warning has said what is unsent
     return objective
 

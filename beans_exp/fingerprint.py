@@ -23,13 +23,18 @@ DATA_KEYS = ("image_size", "train_fraction", "resize", "fit", "background")
 UNHASHED = (
     *("reg.name", "kernel.name", "finetune.name", "trainer.name"),
     *("trainer.test", "trainer.microbatch", "data.on_error"),
+    *("model.build", "model.backbone", "model.arch"),
 )
-"""Keys of these groups that decide nothing: labels, the test, how much memory a step takes, what to do with damage."""
+"""Keys of these groups that decide nothing: labels, the test, how much memory a step takes, what to do with damage, and
+where a model's code is (the code itself is `model.source`). `model.name` is hashed as the name of the architecture if
+there is one."""
 
 HASHED_DEFAULTS: dict[str, Any] = {
     "model.name": "lenet",
     "model.weights": None,
     "model.top_block": None,
+    "model.options": {},
+    "model.source": None,
     "reg.l1": 0.0,
     "reg.l2": 0.0,
     "reg.dropout": 0.0,
@@ -87,6 +92,7 @@ def hashed_values(config: Config) -> Iterator[tuple[str, Any]]:
         for name, value in asdict(getattr(config, group)).items():
             if (key := f"{group}.{name}") not in UNHASHED:
                 yield key, _comparable(key, value, config)
+    yield "model.source", config.model.source
     for name in DATA_KEYS:
         yield f"data.{name}", getattr(config.data, name)
 
@@ -94,6 +100,8 @@ def hashed_values(config: Config) -> Iterator[tuple[str, Any]]:
 def _comparable(key: str, value: Any, config: Config) -> Any:
     if key == "model.weights":
         return weights_digest(config.model)
+    if key == "model.name":
+        return config.model.identity
     return sorted(value) if key == "reg.augment" else value
 
 

@@ -25,7 +25,7 @@ from beans_exp.errors import BeansExpError
 from beans_exp.files import user_path
 from beans_exp.models.inference import Batch, batches, classifier, image_files, overlay, ranked
 from beans_exp.schema import TrackingConfig
-from beans_exp.startup.console import add_tracking_uri, command_parser, errors_as_messages
+from beans_exp.startup.console import add_config_dir, add_tracking_uri, command_parser, errors_as_messages
 from beans_exp.startup.imports import no_collections, quiet_libraries, silent_stderr
 from beans_exp.terminal import open_console
 from beans_exp.tracking.store import connect, store_uri
@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--gradcam", metavar="FOLDER", type=user_path, help="write a Grad-CAM heat map of each image, as PNG"
     )
+    add_config_dir(made)
     add_tracking_uri(made)
     return made
 

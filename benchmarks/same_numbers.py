@@ -7,14 +7,20 @@ half the size: a training without the cache whose activations at the cut are rou
 
     python benchmarks/same_numbers.py                # a quarter of the images in batches of 16: a few minutes a depth
     python benchmarks/same_numbers.py --data synthetic --image-size 96 --blocks 2
+    python benchmarks/same_numbers.py --data synthetic --image-size 96 --blocks 2 --arch ResNet50 VGG16
+
+With `--arch`, bases of keras.applications have random weights, which are saved to a file first, and each tuned model is
+saved, loaded and compared, too.
 
 Printed for each: the largest difference between logits of the validation images. Nothing is asserted.
 """
 
+import argparse
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -27,7 +33,7 @@ quiet_libraries()
 import keras  # noqa: E402
 
 from beans_exp.data import Data, load, source  # noqa: E402
-from beans_exp.models import build_model  # noqa: E402
+from beans_exp.models import build_model, savable_model  # noqa: E402
 from beans_exp.models.backbone import Cut, between, graph_above  # noqa: E402
 from beans_exp.models.graph import Graph  # noqa: E402
 from beans_exp.schema import (  # noqa: E402
@@ -54,9 +60,30 @@ def main() -> None:
     parser.add_argument("--fraction", type=float, default=0.25, help="of the training images")
     parser.add_argument("--head-epochs", type=int, default=2)
     parser.add_argument("--blocks", type=int, nargs="+", default=[2, 3, 6])
+    parser.add_argument("--arch", nargs="+", default=[], help="classes of keras.applications, not Inception-v3")
     options = parser.parse_args()
+    with measure.working_folder("same_numbers") as folder:
+        for arch in options.arch:
+            print(arch, flush=True)
+            compare(random_base(arch, options.image_size, folder), options)
+    if not options.arch:
+        weights = os.environ.get("BEANS_EXP_INCEPTION_WEIGHTS", "imagenet")
+        compare(ModelConfig("inception", weights, "mixed10"), options)
+
+
+def random_base(arch: str, size: int, folder: Path) -> ModelConfig:
+    """Return a base with random weights, which are saved in `folder`."""
+    file = folder / f"{arch}.weights.h5"
+    keras.utils.set_random_seed(0)
+    function = getattr(keras.applications, arch)
+    function(include_top=False, weights=None, input_shape=(size, size, 3)).save_weights(file)
+    return ModelConfig(arch.lower(), str(file), arch=arch)
+
+
+def compare(model: ModelConfig, options: argparse.Namespace) -> None:
+    """Train all sides of a model and print their differences."""
     config = Config(
-        model=ModelConfig("inception", os.environ.get("BEANS_EXP_INCEPTION_WEIGHTS", "imagenet"), "mixed10"),
+        model=model,
         data=measure.data_config(options.data, image_size=options.image_size, train_fraction=options.fraction),
         trainer=TrainerConfig(epochs=options.head_epochs, batch_size=16),
     )
@@ -75,6 +102,8 @@ def main() -> None:
         }
         differences = [f"{name} {difference(tuned.logits, uncached):.1e}" for name, tuned in others.items()]
         print(f"after stage 2, {blocks} blocks, compared with no cache: {', '.join(differences)}", flush=True)
+    again = difference(heads["off"].loaded().logits, heads["off"].evaluated().logits)
+    print(f"saved and loaded: {again:.1e}", flush=True)
 
 
 class Trained:
@@ -91,6 +120,13 @@ class Trained:
     def evaluated(self) -> Evaluation:
         """Return the current results on the validation images."""
         return evaluate(self.model, self.data.validation, self.config)
+
+    def loaded(self) -> Evaluation:
+        """Return the results of the model once saved and loaded."""
+        with measure.working_folder("same_numbers") as folder:
+            savable_model(self.model).save(folder / "model.keras")
+            loaded = keras.saving.load_model(folder / "model.keras", safe_mode=True)
+        return evaluate(loaded, self.data.validation, self.config)
 
     def tuned(self, blocks: int, change: Change | None = None) -> Evaluation:
         """Return the results after stage 2, which starts from the trained head; `change` is applied at the cut."""
@@ -117,8 +153,8 @@ def changed_graph(change: Change) -> AbstractContextManager:
     """Within this context, a stage fits a graph that includes the frozen layers, with `change` applied at the cut."""
 
     def graph(model: keras.Model, config: Config, blocks: int, cached: bool) -> Graph:
-        cut = Cut.below(config.model, blocks)
-        above, _ = graph_above(model, cut)
+        cut = Cut.below(model, blocks)
+        above = graph_above(model, cut)
         below = between(model, Cut("image"), cut)
         return Graph(below.input, keras.Model(above.inputs, above.logits)(change(below.output)))
 

@@ -261,10 +261,10 @@ def needed_multiply_adds(config: Any, train: int, validation: int, test: int) ->
     model = build_model(config, 3)
 
     def above(blocks: int) -> int:
-        graph, _ = graph_above(model, Cut.below(config.model, blocks))
+        graph = graph_above(model, Cut.below(model, blocks))
         return multiply_adds(keras.Model(graph.inputs, graph.logits))
 
-    base = multiply_adds(between(model, Cut("image"), Cut.below(config.model, 0)))
+    base = multiply_adds(between(model, Cut("image"), Cut.below(model, 0)))
     epoch = 3 * train + validation
     tuned = {row: TUNE_EPOCHS * epoch * above(blocks) for row, blocks in ROWS.items() if blocks}
     needed = {"frozen pass": (train + validation) * base, "head": HEAD_EPOCHS * epoch * above(0)}

@@ -20,7 +20,6 @@ from matplotlib.patches import FancyBboxPatch
 from beans_exp.models import build_model, set_trainable
 from beans_exp.models.cost import multiply_adds, parameters
 from beans_exp.schema import Config, DataConfig, KernelConfig, ModelConfig
-from beans_exp.schema.names import BLOCKS
 
 IMAGES = Path(__file__).parent / "images"
 CLASSES = 3
@@ -160,7 +159,7 @@ def bend(axes: Axes, x: float, y: float, end: float, side: int, *, into_branch: 
 
 def draw_depths(depths: Iterable[int]) -> Figure:
     """Draw which blocks of Inception-v3 a second stage trains, a row for each of `depths`."""
-    blocks = ["stem", *BLOCKS, "head"]
+    blocks = ["stem", *ModelConfig("inception").blocks, "head"]
     figure, axes = canvas(12, 2.6)
     for row, depth in enumerate(depths):
         trained, frozen = trained_parameters(depth)

@@ -24,7 +24,7 @@ def fast_collections() -> None:
 def configured_model(config: Config) -> keras.Model:
     """Configure Keras for `config` and return its model for three classes, as `build_model` would build it now."""
     configure(config)
-    reg = replace(config.reg, name="", augment=[], label_smoothing=0.0, aux_weight=0.0)  # as far as it acts in a model
+    reg = replace(config.reg, name="", augment=[], label_smoothing=0.0)  # as far as it acts in a model
     key = repr((config.seed, config.model, reg, config.kernel, config.data.image_size, config.trainer.precision))
     if key not in _built:
         model = build_model(config, 3)

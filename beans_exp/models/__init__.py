@@ -3,7 +3,6 @@
 The functions import Keras themselves, because the parent process of a sweep reads `models.weights` without it.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from beans_exp.schema import Config
@@ -13,23 +12,19 @@ if TYPE_CHECKING:
 
     from beans_exp.models.graph import Graph
 
-
-def _architectures() -> "dict[str, Callable[[Config, int], keras.Model]]":
-    from beans_exp.models.googlenet import build_googlenet
-    from beans_exp.models.inception import build_inception
-    from beans_exp.models.lenet import build_lenet
-    from beans_exp.models.lenet5 import build_lenet5
-
-    return {"lenet": build_lenet, "lenet5": build_lenet5, "inception": build_inception, "googlenet": build_googlenet}
+FIRST = ("lenet", "inception", "googlenet", "lenet5")
+"""Where models are listed, these come first, the others after them by name."""
 
 
 def build_model(config: Config, classes: int) -> "keras.Model":
     """Return the model that `config` names for `classes` classes; its weights depend on Keras' global seed.
 
     Input float32 (b, S, S, 3) with S = `data.image_size`; output logits float32 (b, classes). Raises DataError for
-    pre-trained weights that do not fit.
+    pre-trained weights that do not fit, ConfigError for a function that fails or returns something else.
     """
-    return _architectures()[config.model.name](config, classes)
+    from beans_exp.models.build import build
+
+    return build(config, classes)
 
 
 def training_graph(model: "keras.Model", config: Config, blocks: int, cached: bool) -> "Graph":
@@ -37,25 +32,25 @@ def training_graph(model: "keras.Model", config: Config, blocks: int, cached: bo
 
     `reg.aux_weight` adds auxiliary classifiers, on a pre-trained base only if blocks are trained.
     """
-    from beans_exp.models import googlenet, inception
+    from beans_exp.models.auxiliary import attach, tap_of
+    from beans_exp.models.backbone import Cut, graph_above
     from beans_exp.models.graph import Graph
 
-    if config.model.name == "googlenet" and config.reg.aux_weight:
-        return googlenet.graph_with_auxiliary(model, config.reg)
     auxiliary = bool(config.reg.aux_weight) and (blocks > 0 or not config.model.pretrained)
-    if config.model.name == "inception" and (cached or auxiliary):
-        return inception.training_graph(model, config, blocks, cached, auxiliary)
-    return Graph(model.input, model.output)
+    if config.model.is_base and (cached or auxiliary):
+        return graph_above(model, Cut.below(model, blocks) if cached else Cut("image"), auxiliary=auxiliary)
+    taps = [(output, tap_of(model.output, output)) for output in (model.auxiliary_outputs if auxiliary else ())]
+    return Graph(model.input, model.output, [attach(output, tap, tap) for output, tap in taps])
 
 
 def savable_model(model: "keras.Model") -> "keras.Model":
     """Return `model` uncompiled, with shared layers: a third of the size, and loadable without this project."""
     import keras
 
-    from beans_exp.models.backbone import savable
+    from beans_exp.models import backbone
 
-    if model.name == "inception":
-        return savable(model)
+    if backbone.has_base(model):
+        return backbone.savable(model)
     return keras.Model(model.input, model.output, name=model.name)
 
 
@@ -71,4 +66,4 @@ def set_trainable(model: "keras.Model", config: Config, blocks: int) -> None:
     if config.model.pretrained:
         from beans_exp.models.backbone import Cut, unfreeze_above
 
-        unfreeze_above(model, Cut.below(config.model, blocks))
+        unfreeze_above(model, Cut.below(model, blocks))

@@ -10,7 +10,7 @@ import tensorflow as tf
 def gradcam(model: keras.Model, image: np.ndarray, label: int | None = None) -> np.ndarray:
     """Return a heat map of the regions of `image` that support the class `label`, by default the predicted one.
 
-    `model` is LeNet, LeNet-5, GoogLeNet or Inception-v3 as beans_exp saves it; `image` is raw (S, S, 3), 0..255, at the
+    `model` is any as beans_exp saves it; `image` is raw (S, S, 3), 0..255, at the
     model's size. The heat map is float32 (S, S), 0..1, and 0 everywhere if no region supports the class. Raises
     ValueError for an image of another size and for a model without spatial dimensions.
     """

@@ -3,8 +3,23 @@
 from collections.abc import Callable
 
 import keras
+from keras import layers
 
+from beans_exp.errors import ConfigError
 from beans_exp.schema import RegConfig
+
+CONVOLUTIONS = (
+    *(layers.Conv1D, layers.Conv2D, layers.Conv3D),
+    *(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose),
+    *(layers.DepthwiseConv1D, layers.DepthwiseConv2D, layers.SeparableConv1D, layers.SeparableConv2D),
+)
+REGULARIZERS = (
+    ("kernel", "kernel_regularizer"),
+    ("kernel", "depthwise_regularizer"),
+    ("depthwise_kernel", "depthwise_regularizer"),
+    ("pointwise_kernel", "pointwise_regularizer"),
+)
+"""Kernels and their regularizers; no layer has two regularizers for one kernel."""
 
 Layers = Callable[[keras.KerasTensor], keras.KerasTensor]
 
@@ -20,10 +35,30 @@ def kernel_regularizer(reg: RegConfig) -> keras.regularizers.Regularizer | None:
     return None
 
 
-def dropout(reg: RegConfig, name: str, usual: float = 0.0) -> Layers:
-    """Return a dropout layer at `reg.dropout`, else at the `usual` rate of the architecture, else the identity."""
-    rate = reg.dropout or usual
-    return keras.layers.Dropout(rate, name=name) if rate else lambda x: x
+def penalize(model: keras.Model, reg: RegConfig) -> None:
+    """Put the L1 or L2 penalty of `reg` on every convolution kernel of `model`, which is trained from random weights.
+
+    A model without convolutions gets it on its Dense kernels. Raises ConfigError for a model that has neither.
+    """
+    if kernel_regularizer(reg) is None:
+        return
+    every = list(model._flatten_layers())
+    found = [layer for layer in every if isinstance(layer, CONVOLUTIONS)]
+    found = found or [layer for layer in every if isinstance(layer, layers.Dense)]
+    if not found:
+        key, value = ("reg.l1", reg.l1) if reg.l1 else ("reg.l2", reg.l2)
+        raise ConfigError(f"{key}={value:g} has no effect: model={model.name} has no convolution and no Dense layer")
+    for layer in found:
+        for kernel, regularizer in REGULARIZERS:
+            if hasattr(layer, kernel) and hasattr(layer, regularizer):
+                penalty = kernel_regularizer(reg)
+                setattr(layer, regularizer, penalty)  # is saved with the model
+                getattr(layer, kernel).regularizer = penalty  # is added to the loss
+
+
+def dropout_layer(rate: float, name: str) -> Layers:
+    """Return a dropout layer, or the identity at a rate of 0."""
+    return layers.Dropout(rate, name=name) if rate else lambda x: x
 
 
 def loss(reg: RegConfig, classes: int) -> keras.losses.Loss:

@@ -1,4 +1,4 @@
-"""Pre-trained weights of the Inception base: checked and named without TensorFlow."""
+"""Pre-trained weights of a base: checked and named without TensorFlow."""
 
 import hashlib
 import os
@@ -10,12 +10,12 @@ from beans_exp.files import user_path
 from beans_exp.network import why_unreachable
 from beans_exp.schema import ModelConfig
 
-IMAGENET_FILE = "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
 HOST = "storage.googleapis.com"
 """The host that Keras downloads the ImageNet weights from."""
 HINT = (
-    "Set model.weights (or BEANS_EXP_INCEPTION_WEIGHTS) to a weights file. Without one, set model.weights=null and "
-    "leave out finetune: all layers are trained from random weights in one stage, slower and without transfer learning"
+    "Set model.weights (BEANS_EXP_INCEPTION_WEIGHTS for model=inception) to a weights file. Without one, set "
+    "model.weights=null and leave out finetune: all layers are trained from random weights in one stage, slower and "
+    "without transfer learning"
 )
 
 
@@ -34,7 +34,7 @@ def weights_digest(model: ModelConfig) -> str | None:
     if model.weights is None:
         return None
     if model.weights == "imagenet":
-        _require_imagenet()
+        _require_imagenet(model.facts.get("weights_file"))
         return "imagenet"
     file = user_path(model.weights)
     try:
@@ -51,9 +51,10 @@ def _content_digest(file: Path, changed_ns: int, size: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _require_imagenet() -> None:
-    file = user_path(os.environ.get("KERAS_HOME") or "~/.keras") / "models" / IMAGENET_FILE
-    if file.is_file():
+def _require_imagenet(name: str | None) -> None:
+    """Raise DataError unless Keras has the file `name`, or can download it; None is not its file."""
+    file = user_path(os.environ.get("KERAS_HOME") or "~/.keras") / "models" / str(name)
+    if name is None or file.is_file():
         return
     if cause := why_unreachable(HOST):
         raise DataError(f"{file} is missing, and {HOST} is unreachable for its download ({cause}). {HINT}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from beans_exp.files import user_path
 from beans_exp.schema import TrackingConfig
+from beans_exp.schema.python_source import use_folder
 from beans_exp.startup.console import add_experiment, errors_as_messages
 from beans_exp.startup.imports import no_collections, quiet_libraries
 
@@ -27,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--filter", default="", help="an MLflow filter, such as \"params.`model.name` = 'lenet'\"")
     parser.add_argument("--baseline", help="compare all with this configuration, study row or run id")
     parser.add_argument(
-        "--config-dir", type=user_path, metavar="DIR", help="a folder with studies of your own: report/, study/"
+        "--config-dir", type=user_path, metavar="DIR", help="a folder with studies and models of your own"
     )
     parser.add_argument("--threshold", type=_share, default=0.75, help="validation accuracy for convergence (0.75)")
     parser.add_argument(
@@ -60,6 +61,7 @@ def _report(words: argparse.Namespace) -> None:
         from beans_exp.tracking.reader import open_reader
         from beans_exp.tracking.store import store_uri
 
+    use_folder(words.config_dir)
     reader = open_reader(store_uri(TrackingConfig(uri=words.tracking_uri)), words.experiment)
     sweep = reader.sweep(words.sweep) if words.sweep else None
     options = ReportOptions(

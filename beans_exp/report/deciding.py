@@ -1,5 +1,7 @@
 """The values that decide a run's result: runs that share them are one configuration, whatever their seeds."""
 
+from collections.abc import Mapping
+
 import yaml
 
 from beans_exp.fingerprint import GROUPS, HASHED_DEFAULTS, UNHASHED
@@ -17,6 +19,13 @@ def decides(key: str) -> bool:
     return key.split(".")[0] in DECIDING and key not in UNHASHED
 
 
+def deciding_params(params: Mapping[str, str]) -> dict[str, str]:
+    """Return the `params` that decide a result, with the name of an architecture in place of the model's label."""
+    found = {key: value for key, value in params.items() if decides(key)}
+    arch = params.get("model.arch", "null")
+    return found if arch == "null" else found | {"model.name": arch}
+
+
 DEFAULTS = {key: value for key, value in flat_params(Config()).items() if decides(key)}
 LOGGED_DEFAULTS = DEFAULTS | {key: as_text(value) for key, value in HASHED_DEFAULTS.items()}
 """The value of a key that a run did not log because the key is newer than the run."""
@@ -24,7 +33,7 @@ LOGGED_DEFAULTS = DEFAULTS | {key: as_text(value) for key, value in HASHED_DEFAU
 
 def deciding(record: Record) -> dict[str, str]:
     """Return the values of `record` that decide its result, with defaults filled in, without its seed."""
-    values = LOGGED_DEFAULTS | {key: value for key, value in record.params.items() if decides(key)}
+    values = LOGGED_DEFAULTS | deciding_params(record.params)
     augmentations = sorted(yaml.safe_load(values["reg.augment"]))
     values["reg.augment"] = yaml.safe_dump(augmentations, default_flow_style=True).strip()
     if record.tags.get(tags.PRECISION):

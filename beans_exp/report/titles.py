@@ -1,11 +1,15 @@
 """Titles of configurations: those of their rows in a study, or else the values that set them apart."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from beans_exp.report.deciding import DEFAULTS
 from beans_exp.report.runs.groups import Group, Match
-from beans_exp.report.studies.rows import USUAL
+from beans_exp.report.studies.rows import IMAGENET
 from beans_exp.report.studies.study import Study
+from beans_exp.schema.shipped import bases
+
+SOURCE = "model.source"
 
 
 def assign_rows(groups: Sequence[Group], studies: Sequence[Study]) -> None:
@@ -14,6 +18,15 @@ def assign_rows(groups: Sequence[Group], studies: Sequence[Study]) -> None:
     for group in groups:
         group.matches = [match for study in studies for match in _match(group, study, common)]
         group.title = group.matches[0].row.title if group.matches else _title(group.values, common)
+    _tell_apart(groups)
+
+
+def _tell_apart(groups: Sequence[Group]) -> None:
+    """Add the code's digest to the titles of configurations that differ in nothing else."""
+    counts = Counter(group.title for group in groups)
+    for group in groups:
+        if counts[group.title] > 1 and group.values[SOURCE] != "null":
+            group.title = f"{group.title} {SOURCE}={group.values[SOURCE][:6]}"
 
 
 def _match(group: Group, study: Study, common: Mapping[str, str]) -> list[Match]:
@@ -45,8 +58,14 @@ def _title(values: Mapping[str, str], common: Mapping[str, str]) -> str:
 
 
 def _unusual(values: Mapping[str, str]) -> dict[str, str]:
-    usual = DEFAULTS | (USUAL if values["model.name"] == "inception" else {})
+    usual = DEFAULTS | _usual(values)
     return {key: value for key, value in values.items() if value != usual.get(key) and not _left_out(key)}
+
+
+def _usual(values: Mapping[str, str]) -> dict[str, str]:
+    """Return the weights and the top block of a shipped base, as its option has them."""
+    blocks = bases().get(values["model.name"], {}).get("blocks")
+    return {"model.weights": IMAGENET, "model.top_block": blocks[-1]} if blocks else {}
 
 
 def _short(value: str) -> str:
@@ -59,4 +78,5 @@ def _short(value: str) -> str:
 
 def _left_out(key: str) -> bool:
     """The model opens each title, and the data set is named above its table."""
-    return key == "model.name" or (key.startswith("data.") and key not in ("data.image_size", "data.train_fraction"))
+    of_data = key.startswith("data.") and key not in ("data.image_size", "data.train_fraction")
+    return of_data or key in ("model.name", SOURCE)

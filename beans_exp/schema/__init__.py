@@ -1,7 +1,7 @@
 """The typed configuration: every group with its rules, checked before TensorFlow is imported."""
 
-from beans_exp.schema.combinations import Inert, check, inert_options, reduce
-from beans_exp.schema.composed import CONF, checked_options, register, to_config
+from beans_exp.schema.combinations import Inert, check, inert_options, reduce, require_runnable
+from beans_exp.schema.composed import checked_options, register, to_config
 from beans_exp.schema.groups import (
     Config,
     ConfirmConfig,
@@ -17,6 +17,7 @@ from beans_exp.schema.groups import (
     TrackingConfig,
     TrainerConfig,
 )
+from beans_exp.schema.shipped import CONF
 
 __all__ = [
     "CONF",
@@ -39,5 +40,6 @@ __all__ = [
     "inert_options",
     "reduce",
     "register",
+    "require_runnable",
     "to_config",
 ]

@@ -22,14 +22,12 @@ from beans_exp.schema.groups import (
     SweepConfig,
     TrainerConfig,
 )
-from beans_exp.schema.names import BLOCKS, FILES, GOOGLENET_DROPOUT
+from beans_exp.schema.names import FILES
 from beans_exp.schema.rules import broken, shown
+from beans_exp.schema.signature import MAPPED, smallest_image
 
-AUX_BLOCK = BLOCKS.index("mixed7")
-"""Inception's auxiliary classifier sits on this block."""
-SMALLEST_IMAGE = {"inception": 75, "googlenet": 32}
-SMALLEST_WITH_AUX = {"inception": 299, "googlenet": 65}
-"""The auxiliary classifiers need an input of 17x17 (inception) and 5x5 (googlenet) positions."""
+ABSENT = object()
+"""The neutral value of a key that a model does not have."""
 FROM_SCRATCH = "a model with random weights is trained whole, in one stage"
 
 
@@ -45,6 +43,11 @@ class Inert:
     def __str__(self) -> str:
         return f"{self.key}={shown(self.value)} has no effect: {self.reason}"
 
+    @property
+    def way_out(self) -> str:
+        """The override that takes the option back."""
+        return f"~{self.key}" if self.neutral is ABSENT else f"{self.key}={shown(self.neutral)}"
+
 
 def check(config: Config) -> Config:
     """Return `config` if it is valid for a single run; else raise ConfigError, naming both sides."""
@@ -56,14 +59,14 @@ def check(config: Config) -> Config:
         raise ConfigError("sweep.* is set by the sweeper, not by hand. Leave it out")
     _require_depth(config)
     for inert in inert_options(config):
-        raise ConfigError(f"{inert}. Leave it out, or write {inert.key}={shown(inert.neutral)}")
+        raise ConfigError(f"{inert}. Leave it out{'' if inert.neutral is ABSENT else f', or write {inert.way_out}'}")
     require_runnable(config)
     return config
 
 
 def _require_depth(config: Config) -> None:
     deepest = _deepest(config.model)
-    if config.model.pretrained and config.finetune.blocks > deepest:
+    if config.model.pretrained and deepest is not None and config.finetune.blocks > deepest:
         where = f"model.top_block={config.model.top_block} (the stem counts as the last block)"
         raise broken("finetune.blocks", config.finetune.blocks, f"between 0 and {deepest} with {where}")
 
@@ -109,59 +112,72 @@ def inert_options(config: Config) -> Iterator[Inert]:
 
 
 def _inert_model(config: Config) -> Iterator[Inert]:
-    if config.model.name != "inception":
-        reason = f"model={config.model.name} has no pre-trained base"
-        yield from _set_keys(
-            "model", config.model, ModelConfig(name=config.model.name), ("weights", "top_block"), reason
-        )
+    model = config.model
+    if not model.is_base:
+        reason = f"model={model.name} has no pre-trained base"
+        given = {"model.top_block": model.top_block}
+        if not model.signature.takes("weights"):
+            given["model.weights"] = model.weights
+        yield from (Inert(key, value, None, reason) for key, value in given.items() if value is not None)
+    if model.arch is not None and not model.is_application:
+        yield Inert("model.arch", model.arch, None, f"model={model.name} is no architecture of keras.applications")
+    known = {parameter.name for parameter in model.signature.options}
+    for option, value in model.options.items():
+        if option not in known:
+            reason = f"model={model.name} {model.signature.why_unknown(option)}"
+            yield Inert(f"model.options.{option}", value, ABSENT, reason)
 
 
 def _inert_kernel(config: Config) -> Iterator[Inert]:
-    model = config.model.name
-    neutral = KernelConfig()
-    if model == "googlenet":
-        reason = "model=googlenet has the kernels of its paper (only kernel.factorized applies)"
-        yield from _set_keys("kernel", config.kernel, neutral, ("size", "filters"), reason)
-    elif model != "lenet":
-        reason = f"only model=lenet uses kernel (model={model} has fixed kernels)"
-        yield from _set_keys("kernel", config.kernel, neutral, ("size", "filters", "factorized"), reason)
+    signature, neutral = config.model.signature, KernelConfig()
+    taken = [key for key, name in MAPPED.items() if key.startswith("kernel.") and signature.takes(name)]
+    for key, name in MAPPED.items():
+        if key.startswith("kernel.") and key not in taken:
+            applies = f"only {', '.join(taken)} applies" if taken else "it has the kernels of its architecture"
+            reason = f"model={config.model.name} does not take {name} ({applies})"
+            yield from _set_keys("kernel", config.kernel, neutral, (key.removeprefix("kernel."),), reason)
 
 
 def _inert_finetune(config: Config) -> Iterator[Inert]:
     every = ("blocks", "epochs", "learning_rate", "schedule")
     model, finetune, neutral = config.model, config.finetune, FinetuneConfig()
-    if model.name != "inception":
-        reason = f"only model=inception has a second stage (model={model.name} has one stage)"
+    if not model.is_base:
+        reason = f"only a model with a pre-trained base has a second stage (model={model.name} has one stage)"
         yield from _set_keys("finetune", finetune, neutral, every, reason)
     elif not model.pretrained:
         yield from _set_keys("finetune", finetune, neutral, every, f"model.weights=null: {FROM_SCRATCH}")
     elif finetune.blocks == 0:
         reason = "finetune.blocks=0 skips the second stage"
         yield from _set_keys("finetune", finetune, neutral, every[1:], reason)
-    elif finetune.blocks > (deepest := _deepest(model)):
+    elif (deepest := _deepest(model)) is not None and finetune.blocks > deepest:
         reason = f"model.top_block={model.top_block} leaves {deepest} blocks, counting the stem"
         yield Inert("finetune.blocks", finetune.blocks, deepest, reason)
 
 
 def _inert_reg(config: Config) -> Iterator[Inert]:
-    if config.model.name == "googlenet" and config.reg.dropout == GOOGLENET_DROPOUT:
-        yield Inert("reg.dropout", config.reg.dropout, 0.0, "it is the default rate of model=googlenet")
-    if config.reg.aux_weight and (reason := _why_no_aux(config)):
-        yield Inert("reg.aux_weight", config.reg.aux_weight, RegConfig().aux_weight, reason)
+    model, reg = config.model, config.reg
+    usual = model.signature.parameters.get("dropout")
+    if reg.dropout and not model.is_base and usual is None:
+        yield Inert("reg.dropout", reg.dropout, 0.0, f"model={model.name} does not take dropout")
+    if reg.dropout and usual is not None and reg.dropout == usual.default:
+        yield Inert("reg.dropout", reg.dropout, 0.0, f"it is the default rate of model={model.name}")
+    if reg.aux_weight and (reason := _why_no_aux(config)):
+        yield Inert("reg.aux_weight", reg.aux_weight, RegConfig().aux_weight, reason)
 
 
 def _why_no_aux(config: Config) -> str:
     model, blocks = config.model, config.finetune.blocks
-    if model.name not in ("inception", "googlenet"):
-        return f"model={model.name} has no auxiliary classifiers (inception and googlenet do)"
-    if model.name == "googlenet":
-        return ""
-    top = BLOCKS.index(model.top_block or BLOCKS[-1])
-    if top < AUX_BLOCK:
-        return f"model.top_block={model.top_block} is below mixed7, where the auxiliary classifier sits"
-    if model.pretrained and top - blocks + 1 > AUX_BLOCK:
-        needed = top - AUX_BLOCK + 1
-        return f"finetune.blocks={blocks} trains nothing at or below mixed7 (at least {needed} blocks are needed)"
+    if not model.signature.takes("aux_weight"):
+        return f"model={model.name} has no auxiliary classifiers"
+    tap = model.signature.fact("aux_weight")
+    if tap is None or tap not in model.blocks:
+        return "" if blocks or not model.pretrained else "a frozen base trains nothing below its auxiliary classifiers"
+    place, top = model.blocks.index(tap), model.blocks.index(str(model.top_block))
+    if top < place:
+        return f"model.top_block={model.top_block} is below {tap}, where the auxiliary classifier sits"
+    if model.pretrained and top - blocks + 1 > place:
+        needed = top - place + 1
+        return f"finetune.blocks={blocks} trains nothing at or below {tap} (at least {needed} blocks are needed)"
     return ""
 
 
@@ -196,7 +212,7 @@ def _inert_outside(config: Config) -> Iterator[Inert]:
     finetune_epochs = config.finetune.epochs if config.finetune.blocks else 0
     if not config.model.pretrained:
         reason = f"model={config.model.name} has no frozen layers to cache"
-        if config.model.name == "inception":
+        if config.model.is_base:
             reason = f"model.weights=null: {FROM_SCRATCH}"
         keys = ("cache", "dir", "max_gb", "blocks")
         yield from _set_keys("features", config.features, FeaturesConfig(), keys, reason)
@@ -228,24 +244,43 @@ def _set_keys(group: str, has: object, neutral: object, keys: tuple[str, ...], r
 
 
 def _with_value(config: Config, key: str, value: Any) -> Config:
-    group, name = key.split(".")
+    group, name = key.split(".", 1)
+    if value is ABSENT:
+        option = name.removeprefix("options.")
+        name, value = "options", {key: kept for key, kept in config.model.options.items() if key != option}
     changed = replace(getattr(config, group), **{name: value})
     return replace(config, **{group: changed})
 
 
-def _deepest(model: ModelConfig) -> int:
-    return BLOCKS.index(model.top_block or BLOCKS[-1]) + 2
+def _deepest(model: ModelConfig) -> int | None:
+    """The number of blocks up to the top one, and the stem; None where only the graph can tell."""
+    return model.blocks.index(str(model.top_block)) + 2 if model.blocks else None
+
+
+def arguments(config: Config) -> dict[str, Any]:
+    """Return what the function of `config.model` is called with, without `image_size` and `classes`.
+
+    A dropout of 0 leaves the function's own rate.
+    """
+    model, signature = config.model, config.model.signature
+    found = {name: _value(config, key) for key, name in MAPPED.items() if signature.takes(name)}
+    if not config.reg.dropout:
+        found.pop("dropout", None)
+    found |= {name: getattr(model, name) for name in ("weights", "arch") if signature.takes(name)}
+    return found | model.options
+
+
+def _value(config: Config, key: str) -> Any:
+    group, name = key.split(".")
+    return getattr(getattr(config, group), name)
 
 
 def _smallest_image(config: Config) -> tuple[int, str]:
     """The smallest image that leaves one pixel after all convolutions and poolings, and the reason."""
-    model = config.model.name
-    if model != "lenet":
-        if config.reg.aux_weight and model in SMALLEST_WITH_AUX:
-            return SMALLEST_WITH_AUX[model], f"reg.aux_weight={config.reg.aux_weight} on model={model}"
-        return SMALLEST_IMAGE.get(model, 1), f"model={model}"
-    shrink = config.kernel.size - 1
-    pixels = 1 + shrink
-    for _ in range(2):
-        pixels = 2 * pixels + shrink
-    return pixels, f"kernel.size={config.kernel.size}"
+    values = arguments(config)
+    pixels, names = smallest_image(config.model.signature, values)
+    if config.model.is_application:
+        pixels = config.model.facts["smallest_image"]
+    keys = {name: f"model.options.{name}" for name in values} | {name: key for key, name in MAPPED.items()}
+    beside = [f"{keys[name]}={shown(values[name])}" for name in names if values.get(name)]
+    return pixels, " and ".join([f"model={config.model.name}", *beside])

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
@@ -14,11 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from beans_exp.errors import ConfigError
 from beans_exp.schema.groups import Config
 from beans_exp.schema.rules import without_password
-
-PACKAGE = Path(__file__).parents[1]
-CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parent / "conf") if folder.is_dir())
-"""The project's `conf/`: inside the package in a wheel, beside it in a checkout."""
-
+from beans_exp.schema.shipped import CONF
 
 SWEEPER_KEYS = ("sweep.", "tracking.uri=", "features.blocks=")
 """Overrides that a sweeper adds to the user's."""
@@ -59,8 +54,13 @@ def user_overrides(overrides: Iterable[str]) -> list[str]:
 
 
 def register() -> None:
-    """Register the schema with Hydra, which then checks keys and types while it composes."""
-    ConfigStore.instance().store(name="schema", node=Config)
+    """Register the schema with Hydra, which then checks keys and types while it composes.
+
+    Only the signature of a model's function knows the keys of `model.options`, and `ModelConfig` checks them.
+    """
+    schema = OmegaConf.structured(Config)
+    OmegaConf.set_struct(schema.model.options, False)
+    ConfigStore.instance().store(name="schema", node=schema)
 
 
 def to_config(composed: DictConfig) -> Config:

@@ -7,7 +7,13 @@ from typing import Any
 
 from beans_exp.metrics import OBJECTIVES
 from beans_exp.schema import names
+from beans_exp.schema.python_source import find_module, source_digest
 from beans_exp.schema.rules import at_least, between, broken, distinct, fraction, one_of, positive, without_password
+from beans_exp.schema.shipped import MODELS, bases
+from beans_exp.schema.signature import Signature, read_signature
+
+SHIPPED = "beans_exp.models"
+"""The package whose modules build the shipped models, each by a function of the module's name."""
 
 EXPERIMENT_VARIABLE = "MLFLOW_EXPERIMENT_NAME"
 STORES = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql")
@@ -18,21 +24,80 @@ STORES = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql")
 class ModelConfig:
     name: str = "lenet"
     weights: str | None = None
-    """Inception only: `imagenet`, the path of a weights file, or null (random weights, trained whole)."""
+    """Of a base: `imagenet`, the path of a weights file, or null (random weights, trained whole)."""
     top_block: str | None = None
-    """Inception only: the last block kept, `mixed0` to `mixed10`; the head sits on it."""
+    """Of a base: the last block kept; the head sits on it. null: the last block of all."""
+    build: str | None = None
+    """MODULE.FUNCTION, which returns an uncompiled Keras model; null: the function of the package that `name` names."""
+    arch: str | None = None
+    """A class of `keras.applications`, such as ResNet50; `name` is then a label."""
+    backbone: bool = False
+    """Whether the function `build` returns a base, which gets a head, blocks and stages like Inception's."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """The parameters of the function that no other key fills; `schema.signature` checks them."""
 
     def __post_init__(self) -> None:
-        one_of("model.name", self.name, names.MODELS)
-        if self.name == "inception" or self.top_block is not None:
-            one_of("model.top_block", self.top_block, names.BLOCKS)
+        self._check_build()
         if self.weights == "":
             raise broken("model.weights", "", "imagenet, the path of a weights file, or null")
+        self.options = self.signature.checked(self.options)
+        if self.blocks and self.is_base:
+            self.top_block = self.blocks[-1] if self.top_block is None else self.top_block
+            one_of("model.top_block", self.top_block, self.blocks)
+
+    def _check_build(self) -> None:
+        if self.build is None and self.backbone:
+            raise broken("model.backbone", True, "left out where model.build is null")
+        if self.build is None and self.arch is None:
+            one_of("model.name", self.name, MODELS)
+        if self.is_application:
+            one_of("model.arch", self.arch, [name for name in bases() if name not in MODELS])
+        if self.build is not None and self.name in MODELS:
+            raise broken("model.name", self.name, f"a name of its own for model.build={self.build}")
+        if self.build is not None and self.is_base != self.backbone:
+            rule = "a function with a parameter classes, or model.backbone=true for a base, which has none"
+            raise broken("model.build", self.build, rule)
+
+    @property
+    def is_application(self) -> bool:
+        """Whether the model is one of `keras.applications`: no function of the package has its name."""
+        return self.build is None and not (self.name in MODELS and find_module(f"{SHIPPED}.{self.name}"))
+
+    @property
+    def signature(self) -> Signature:
+        """The signature of the function that builds the model."""
+        function = "applications.application" if self.is_application else f"{self.name}.{self.name}"
+        return read_signature(self.build or f"{SHIPPED}.{function}")
+
+    @property
+    def identity(self) -> str:
+        """What names the model where its label does not count."""
+        return str(self.arch) if self.is_application else self.name
+
+    @property
+    def source(self) -> str | None:
+        """The identity of the code of a user's own function; None for shipped models, which `name` identifies."""
+        return source_digest(self.build) if self.build else None
+
+    @property
+    def is_base(self) -> bool:
+        """Whether the function returns a base, for a head of the project's; others return a whole classifier."""
+        return not self.signature.takes("classes")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of the graph of a shipped base; empty for other models."""
+        return bases().get(self.identity, {}) if self.build is None else {}
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The names of the blocks of a shipped base, bottom up without the stem; empty for other models."""
+        return tuple(self.facts.get("blocks", ()))
 
     @property
     def pretrained(self) -> bool:
         """Whether training starts from a pre-trained base."""
-        return self.name == "inception" and self.weights is not None
+        return self.weights is not None and self.is_base
 
 
 @dataclass
@@ -76,13 +141,13 @@ class KernelConfig:
 class FinetuneConfig:
     name: str = "none"
     blocks: int = 0
-    """Inception blocks unfrozen, counted down from `model.top_block`; the stem counts as the last one."""
+    """Blocks of the base unfrozen, counted down from `model.top_block`; the stem counts as the last one."""
     epochs: int = 6
     learning_rate: float = 1e-5
     schedule: str = "constant"
 
     def __post_init__(self) -> None:
-        between("finetune.blocks", self.blocks, 0, len(names.BLOCKS) + 1)
+        at_least("finetune.blocks", self.blocks, 0)
         at_least("finetune.epochs", self.epochs, 1)
         positive("finetune.learning_rate", self.learning_rate)
         one_of("finetune.schedule", self.schedule, names.SCHEDULES)

@@ -6,9 +6,9 @@ from typing import Any
 
 import yaml
 
-from beans_exp.schema.composed import CONF
 from beans_exp.schema.groups import Config, FinetuneConfig, KernelConfig, RegConfig, TrainerConfig
 from beans_exp.schema.rules import shown
+from beans_exp.schema.shipped import CONF
 
 LABELED: dict[str, type[Any]] = {
     "reg": RegConfig,

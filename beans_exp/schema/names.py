@@ -1,6 +1,5 @@
 """Names shared by configuration and code: the values that a key may take."""
 
-MODELS = ("lenet", "lenet5", "inception", "googlenet")
 DATASETS = ("beans", "synthetic", "folder", "table", "tfds")
 FILES = ("folder", "table")
 """Data sets that are read from image files."""
@@ -8,10 +7,6 @@ FRACTIONS = (0.8, 0.1, 0.1)
 """Of training, validation and test images, for data that are not split."""
 RESIZES = ("bilinear", "antialias")
 FITS = ("squash", "crop", "pad")
-BLOCKS = tuple(f"mixed{index}" for index in range(11))
-"""Inception-v3's blocks, bottom up; each ends at the concatenation layer of that name."""
-
-GOOGLENET_DROPOUT = 0.4
 AUGMENTATIONS = ("flip", "turn", "zoom", "contrast", "brightness")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "nadam", "adamax", "adagrad", "lion")
 PRECISIONS = ("float32", "bfloat16", "auto")

@@ -2,13 +2,16 @@
 
 import errno
 import sys
-from argparse import ArgumentParser, RawTextHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, RawTextHelpFormatter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
+from pathlib import Path
 
 from beans_exp.errors import BeansExpError
+from beans_exp.files import user_path
 from beans_exp.schema import TrackingConfig
+from beans_exp.schema.python_source import use_folder
 
 UNSENT = 3
 """The exit status of runs that succeeded, but part of which is still on disk for their store."""
@@ -61,6 +64,24 @@ def deferred_exit() -> Iterator[None]:
 def exit_status(*, failed: bool, unsent: bool) -> int:
     """Return the exit status of runs that have ended: 0 only if all succeeded, and their store has everything."""
     return 1 if failed else UNSENT if unsent else 0
+
+
+def add_config_dir(parser: ArgumentParser) -> None:
+    """Add the folder whose modules define layers of the user's own."""
+    parser.add_argument(
+        "--config-dir",
+        type=_used_folder,
+        metavar="DIR",
+        help="the folder of a model of your own, as in its training; needed only if it has layers of its own",
+    )
+
+
+def _used_folder(text: str) -> Path:
+    folder = user_path(text)
+    if not folder.is_dir():
+        raise ArgumentTypeError(f"{text}: must be an existing folder")
+    use_folder(folder)
+    return folder
 
 
 @contextmanager

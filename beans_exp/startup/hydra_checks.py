@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,6 +17,7 @@ from beans_exp.errors import BeansExpError, ConfigError, is_text
 from beans_exp.fingerprint import fingerprint
 from beans_exp.schema import Config, check, reduce, to_config
 from beans_exp.schema.precision import resolve_precision
+from beans_exp.schema.python_source import use_folder
 from beans_exp.startup.console import errors_as_messages
 from beans_exp.tracking.store import store_uri
 
@@ -32,6 +34,7 @@ class CheckRun(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Set `sweep.fingerprint`, which names the output folder."""
         with errors_as_messages(), every_error_ends_the_program():
+            use_config_dir(config.hydra)
             _require_place(config)
             checked = single_config(config)
             store_uri(checked.tracking)  # the environment may name it
@@ -43,6 +46,7 @@ class CheckRun(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse sweepers that do not plan: their jobs would have no parent run, no names and no checks."""
         with errors_as_messages(), every_error_ends_the_program():
+            use_config_dir(config.hydra)
             _require_place(config)
             if not config.hydra.sweeper._target_.startswith(SWEEPERS):
                 sweeper = config.hydra.runtime.choices["hydra/sweeper"]
@@ -50,6 +54,12 @@ class CheckRun(Callback):
             _require_searching(config)
             _require_folder_per_job(config)
             _require_launcher(config)
+
+
+def use_config_dir(hydra: DictConfig | HydraConf) -> None:
+    """Put the folder of `--config-dir` on Python's path; `hydra` is Hydra's part of a configuration."""
+    given = (source.path for source in hydra.runtime.config_sources if source.provider == "command-line")
+    use_folder(next(map(Path, given), None))
 
 
 def single_config(composed: DictConfig) -> Config:

@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 from beans_exp.hpo import space
 from beans_exp.schema import CONF, Config, ConfirmConfig, to_config
 from beans_exp.schema.composed import given_overrides
-from beans_exp.schema.rules import shown
 from beans_exp.sweep.one_sweep import compose_point
 from beans_exp.sweep.point import Point, Points
 
@@ -60,7 +59,7 @@ class Composer:
             fixed.append("hydra.mode=RUN")  # the experiment may set MULTIRUN,
         if point.config.tracking.save_model == "best":
             fixed.append("tracking.save_model=all")  # and `best`, which a single run refuses
-        neutral = [f"{option.key}={shown(option.neutral)}" for option in point.inert]
+        neutral = [option.way_out for option in point.inert]
         return [*fixed, *space.to_overrides(params), *neutral]
 
     def _compose(self, overrides: list[str]) -> Point:

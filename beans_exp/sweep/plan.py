@@ -120,5 +120,6 @@ def _require_effect(grid: Sequence[GridPoint]) -> None:
 
 
 def _value(config: Config, key: str) -> Any:
-    group, name = key.split(".")
-    return getattr(getattr(config, group), name)
+    group, name = key.split(".", 1)
+    option = name.removeprefix("options.")
+    return config.model.options.get(option) if option != name else getattr(getattr(config, group), name)

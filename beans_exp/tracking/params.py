@@ -28,7 +28,8 @@ LEFT_OUT = (
 
 def flat_params(config: Config) -> dict[str, str]:
     """Return the configuration with dotted keys and values in YAML."""
-    return {key: as_text(value) for key, value in _flatten(asdict(portable(config)), "") if not _left_out(key)}
+    values = [*_flatten(asdict(portable(config)), ""), ("model.source", config.model.source)]
+    return {key: as_text(value) for key, value in values if not _left_out(key)}
 
 
 def portable(config: Config) -> Config:

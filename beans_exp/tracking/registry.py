@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import shlex
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -178,9 +179,12 @@ def _read_mlmodel(folder: Path) -> dict[str, Any]:
 def load(model: FetchedModel) -> "keras.Model":
     """Return `model` uncompiled: images float32 (b, S, S, 3) in 0..255 -> logits (b, classes).
 
-    Keras' safe mode builds its own layers only. Raises BeansExpError for a model that contains code or is damaged.
+    Keras' safe mode builds its own layers only, and those of modules in the command line's `--config-dir`. Raises
+    BeansExpError for a model that contains code or is damaged.
     """
     import keras
+
+    from beans_exp.models.user_classes import user_classes
 
     flavours = _read_mlmodel(model.folder).get("flavors") or {}
     flavour = flavours.get("keras") or {}
@@ -191,8 +195,11 @@ def load(model: FetchedModel) -> "keras.Model":
     if not zipfile.is_zipfile(file):
         raise BeansExpError(f"{model.name}: {file} is missing or damaged. {AGAIN}")
     try:
-        return keras.saving.load_model(file, compile=False, safe_mode=True)
+        return keras.saving.load_model(file, custom_objects=user_classes(), compile=False, safe_mode=True)
     except Exception as error:  # Keras raises many types for files that are damaged or forbidden
+        if missing := re.search(r"Could not locate class '(\w+)'", str(error)):
+            way_out = "Give the folder of the module that defines it: --config-dir DIR"
+            raise BeansExpError(f"{model.name}: its class {missing[1]} is not one of Keras'. {way_out}") from error
         reason = first_line(error, 300).split(". ")[0]  # Keras goes on to explain how to disable safe mode
         raise BeansExpError(f"{model.name} cannot be loaded in Keras' safe mode: {reason}") from error
 

@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 COST_PARAMS = (
     "model.name",
+    "model.arch",
     "model.top_block",
     "kernel.size",
     "kernel.filters",
@@ -50,7 +51,8 @@ def reusable_metrics(
 def typical_seconds(experiment_id: str, config: Config) -> float | None:
     """Return the median duration of the last ten finished runs with the same `COST_PARAMS`; None without one."""
     params = flat_params(config)
-    query = " and ".join(f"params.`{key}` = '{params[key]}'" for key in COST_PARAMS)
+    logged = [key for key in COST_PARAMS if key != "model.arch" or params[key] != "null"]  # older runs lack it
+    query = " and ".join(f"params.`{key}` = '{params[key]}'" for key in logged)
     found = _finished(mlflow.MlflowClient(), experiment_id, query)[:10]
     seconds = [run.data.metrics["time/total_seconds"] for run in found if "time/total_seconds" in run.data.metrics]
     return median(seconds) if seconds else None

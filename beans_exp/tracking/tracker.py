@@ -25,7 +25,6 @@ from beans_exp.models.weights import weights_name
 from beans_exp.processes import this_process
 from beans_exp.schema import Config
 from beans_exp.schema.labels import labeled
-from beans_exp.schema.names import BLOCKS
 from beans_exp.tracking import figures, system, tags
 from beans_exp.tracking.best_model import Ranked
 from beans_exp.tracking.confusion import confusion_matrix
@@ -235,7 +234,8 @@ def default_name(config: Config) -> str:
     """Return a run's name from its values: `lenet-l2-seed0`, `lenet-l2=0.1-seed0`, `inception-mixed5-top2-seed0`."""
     config = labeled(config)
     model = config.model
-    block = model.top_block if model.top_block not in (None, BLOCKS[-1]) else "none"
+    block = model.top_block or "none"
+    block = "none" if block in model.blocks[-1:] else block
     depth = f"top{config.finetune.blocks}" if config.finetune.blocks else "none"
     chosen = [block, config.reg.name, config.kernel.name, depth]
     return "-".join([model.name, *(word for word in chosen if word not in ("none", "k5")), f"seed{config.seed}"])

@@ -28,9 +28,9 @@ from beans_exp.data.cache_folder import cache_root
 from beans_exp.data.prepared import PREPARED_VERSION
 from beans_exp.data.source import text_digest
 from beans_exp.files import DamagedError, FormatError, make_once, measure, read_json, remove, user_path, write_json
+from beans_exp.fingerprint import hashed_values
 from beans_exp.models.backbone import Cut, between
 from beans_exp.models.graph import inference_function
-from beans_exp.models.weights import weights_digest
 from beans_exp.schema import Config
 from beans_exp.terminal import progress
 
@@ -88,7 +88,7 @@ def frozen_features(model: keras.Model, data: Data, config: Config, blocks: int)
     That is so without a pre-trained base, with `features.cache=off`, without frozen layers, with augmentation that has
     no finite set of versions, and, with a warning, if the disk is full.
     """
-    cut = Cut.below(config.model, blocks) if config.model.pretrained else None
+    cut = Cut.below(model, blocks) if config.model.pretrained else None
     if cut is None or cut.name == "image" or config.features.cache == "off":
         return None
     if not are_countable(config.reg.augment):
@@ -176,7 +176,8 @@ class ActivationCache:
         self.config = config
         self.data = data
         self.root = features_folder(config)
-        self.weights = weights_digest(config.model)
+        hashed = [(key, value) for key, value in hashed_values(config) if key.startswith("model.")]
+        self.base = [(key, value) for key, value in hashed if key != "model.top_block"]
         self.segments: dict[tuple[Cut, Cut], Callable[[np.ndarray], tf.Tensor]] = {}
         self.verified: set[Path] = set()
         """Entries that this object verified or wrote: their checksums are not computed again."""
@@ -194,9 +195,9 @@ class ActivationCache:
 
     def _planned_cuts(self, cut: Cut) -> list[Cut]:
         """The cuts that this run and its sweep need, bottom up to `cut`: each is computed from the one below it."""
-        order = Cut.bottom_up(self.config.model)
+        order = Cut.bottom_up(self.model)
         depths = {*self.config.features.blocks, self.config.finetune.blocks}
-        planned = {Cut.below(self.config.model, blocks) for blocks in depths if blocks}
+        planned = {Cut.below(self.model, blocks) for blocks in depths if blocks}
         return [lower for lower in order[: order.index(cut)] if lower in planned and lower.name != "image"] + [cut]
 
     def _folder(self, images: SplitVersion, cut: Cut) -> Path:
@@ -204,7 +205,7 @@ class ActivationCache:
         name = f"{self.config.model.top_block}-pooled" if cut.name == "pooling" else cut.name
         drawn = (data.train_fraction, self.config.seed) if data.train_fraction < 1 and images.split == "train" else ()
         source = (self.data.source.digest, images.name, data.image_size, *self.data.pixels.changes(), *drawn)
-        inputs = (FEATURES_VERSION, PREPARED_VERSION, self.weights, *source)
+        inputs = (FEATURES_VERSION, PREPARED_VERSION, self.base, *source)
         software = tuple(version(name) for name in ("keras", "tensorflow"))
         key = text_digest((*inputs, name, keras.config.dtype_policy().name, *software))
         return self.root / f"{name}-{images.name}-{key[:16]}"
@@ -277,7 +278,7 @@ class ActivationCache:
 
     def _nearest_cached(self, images: SplitVersion, cut: Cut) -> tuple[Cut, Split, dict[str, float]]:
         """The nearest cached cut below `cut`, or else the images, with their costs."""
-        order = Cut.bottom_up(self.config.model)
+        order = Cut.bottom_up(self.model)
         for lower in reversed(order[1 : order.index(cut)]):
             if (found := self.load(images, lower)) is not None:
                 return lower, *found

@@ -12,11 +12,10 @@ from beans_exp.data import Data, Split
 from beans_exp.errors import DataError
 from beans_exp.fingerprint import fingerprint
 from beans_exp.models import build_model, savable_model, set_trainable, training_graph
-from beans_exp.models.backbone import Cut, cut_layer
+from beans_exp.models.backbone import Cut, cut_output
 from beans_exp.models.cost import multiply_adds, parameters
 from beans_exp.models.weights import weights_digest, weights_name
 from beans_exp.schema import Config, DataConfig, FinetuneConfig, KernelConfig, ModelConfig, RegConfig, TrainerConfig
-from beans_exp.schema.names import BLOCKS
 from beans_exp.training.evaluation import evaluate
 from beans_exp.training.history import History, Stage
 from beans_exp.training.optimizer import stage_optimizer
@@ -24,6 +23,7 @@ from beans_exp.training.stages import configure, stages, train
 from tests.conftest import SIZE, SOURCE
 from tests.shared_models import configured_model
 
+BLOCKS = [f"mixed{index}" for index in range(11)]
 SHARED_WEIGHTS = str(Path(os.environ.get("BEANS_EXP_INCEPTION_WEIGHTS", "none")).resolve())
 """The variable at the start of the tests: each test runs without it."""
 
@@ -87,8 +87,9 @@ def test_the_base_has_the_published_cost(model: keras.Model) -> None:
         ("mixed4", 6, "image"),
     ],
 )
-def test_blocks_are_counted_down_from_the_top_block(top_block: str, blocks: int, name: str) -> None:
-    assert Cut.below(ModelConfig("inception", "base", top_block), blocks) == Cut(name)
+def test_blocks_are_counted_down_from_the_top_block(top_block: str, blocks: int, name: str, config: Config) -> None:
+    model = configured_model(replace(config, model=replace(config.model, top_block=top_block)))
+    assert Cut.below(model, blocks) == Cut(name)
 
 
 @pytest.mark.parametrize("top_block", ["mixed0", "mixed5"])
@@ -98,8 +99,8 @@ def test_a_lower_head_omits_the_blocks_above_it(top_block: str, config: Config) 
     assert names[-1] == top_block
     assert not set(BLOCKS[BLOCKS.index(top_block) + 1 :]) & set(names)
     set_trainable(lower, replace(config, model=replace(config.model, top_block=top_block)), 1)
-    stem = cut_layer(lower.get_layer("base"), Cut("stem"))
-    assert not stem.trainable
+    stem = cut_output(lower.get_layer("base"), Cut("stem"))
+    assert not stem._keras_history.operation.trainable
 
 
 def test_the_stages_train_the_head_and_then_the_blocks(config: Config) -> None:
@@ -262,7 +263,7 @@ def test_an_unsuitable_weights_file_is_named(write: object, weights: str, config
     file = Path("wrong.weights.h5")
     assert callable(write)
     write(file, weights)
-    with pytest.raises(DataError, match=r"wrong\.weights\.h5 does not fit Inception-v3.*model\.weights=null"):
+    with pytest.raises(DataError, match=r"wrong\.weights\.h5 does not fit model=inception.*model\.weights=null"):
         build_model(replace(config, model=replace(config.model, weights=str(file))), 3)
 
 

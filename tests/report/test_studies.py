@@ -193,7 +193,7 @@ BROKEN = [
     ("study/nets.csv", "plain,19", "vgg,19", ["line 2: row=vgg: must be one of cells"]),
     ("study/plain.yaml", "report: nets", "report: net", ["study.report=net: must be one of beans_report, nets"]),
     ("study/plain.yaml", "  report: nets\n", "", ["study.report: is missing. Add it"]),
-    ("study/plain.yaml", "/model: lenet", "/model: vgg", ["/model=vgg: must be one of googlenet, inception"]),
+    ("study/plain.yaml", "/model: lenet", "/model: vgg", ["/model=vgg: must be one of convnexttiny, densenet121"]),
     (
         "study/plain.yaml",
         "override /model",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from beans_exp.models import FIRST
 from beans_exp.models.inference import overlay
 from beans_exp.report.figures.images import data_uri, test_images
 from beans_exp.report.figures.svg import Picture, Tile
@@ -12,9 +13,6 @@ from beans_exp.report.runs.groups import FinishedRun, Group
 from beans_exp.report.runs.predictions import Tested
 from beans_exp.startup.imports import silent_stderr
 from beans_exp.tracking.reader import Reader
-
-FIRST = ("lenet", "inception", "googlenet", "lenet5")
-"""Models in this order, the others after them by name."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def load_studies(own: Path | None = None) -> list[Study]:
     Raises ConfigError for a folder without studies, and for a file that breaks a rule.
     """
     folders = [CONF] if own is None or own == CONF else [CONF, own]
-    if own is not None and not any((own / "report").glob("*.yaml")):
+    if own is not None and not any(file for group in ("report", "model") for file in (own / group).glob("*.yaml")):
         raise ConfigError(f"--config-dir={own}: must be a folder with report/*.yaml. Name the folder above report/")
     rows = read_rows(folders)
     files: dict[str, Path] = {}

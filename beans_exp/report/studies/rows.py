@@ -10,15 +10,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from beans_exp.errors import ConfigError, first_line
 from beans_exp.metrics import BY_NAME
-from beans_exp.report.deciding import DECIDING, decides
+from beans_exp.report.deciding import DECIDING, deciding_params
 from beans_exp.report.studies.checked_yaml import Node, read_yaml
 from beans_exp.schema import Config
 from beans_exp.tracking.params import flat_params
 
 GROUPS: dict[str, Any] = {item.name: item.type for item in fields(Config) if item.name in DECIDING}
 """The dataclasses of the groups that decide a result."""
-USUAL = {"model.weights": "imagenet", "model.top_block": "mixed10"}
-"""Values of a plain `model=inception`, which titles leave out."""
+IMAGENET = "imagenet"
+"""The weights of a study's pre-trained rows, whichever file this machine's environment names."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ def _row(file: Path, folders: Sequence[Path]) -> RowFile:
     for metric, figure in reported.items():
         Node(file, figure.key, metric).choice(tuple(BY_NAME), "Name the figure by its metric")
     config = _config(file, entries, folders)
-    values = {key: value for key, value in flat_params(config).items() if decides(key)}
-    if config.model.pretrained:  # a study's weights are ImageNet's, whichever file this machine's environment names
-        values["model.weights"] = USUAL["model.weights"]
+    values = deciding_params(flat_params(config))
+    if config.model.pretrained:
+        values["model.weights"] = IMAGENET
     figures = {metric: figure.number() for metric, figure in reported.items()}
     return RowFile(file, study["report"].text(), values, figures)
 
