@@ -133,7 +133,7 @@ def test_a_grid_can_be_planned_without_training(program: Program) -> None:
     printed = program(*words)
     assert printed.returncode == 0, printed.stderr
     assert "8 requested, 6 distinct" in printed.stdout
-    assert "kernel.size=3 has no effect: only model=lenet uses kernel" in printed.stdout
+    assert "kernel.size=3 has no effect: model=lenet5 does not take kernel_size" in printed.stdout
     assert printed.stdout.count("reg=l2") == 3
 
 

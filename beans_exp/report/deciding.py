@@ -27,8 +27,8 @@ def deciding_params(params: Mapping[str, str]) -> dict[str, str]:
 
 
 DEFAULTS = {key: value for key, value in flat_params(Config()).items() if decides(key)}
-LOGGED_DEFAULTS = DEFAULTS | {key: as_text(value) for key, value in HASHED_DEFAULTS.items()}
-"""The value of a key that a run did not log because the key is newer than the run."""
+LOGGED_DEFAULTS = DEFAULTS | {key: as_text(value) for key, value in HASHED_DEFAULTS.items() if value != {}}
+"""The value of a key that a run did not log because the key is newer than the run; a mapping is logged by its keys."""
 
 
 def deciding(record: Record) -> dict[str, str]:

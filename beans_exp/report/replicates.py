@@ -65,7 +65,7 @@ def _words(groups: Sequence[Group]) -> list[list[str]]:
 def overrides(values: Mapping[str, str]) -> dict[str, str]:
     """Return the overrides, by key, of a run with these deciding `values`.
 
-    The file of pre-trained weights is that of this machine, and its folder of images must be filled in.
+    The file of pre-trained weights is that of this machine, and its folder or table of images must be filled in.
     """
     found, usual = {}, dict(DEFAULTS)
     for option in OPTIONS:
@@ -77,6 +77,8 @@ def overrides(values: Mapping[str, str]) -> dict[str, str]:
         usual["model.weights"] = values["model.weights"]
     if values["data.name"] == "folder":
         found["data.data_dir"] = "DIR"
+    if values["data.name"] == "table":
+        found["data.file"] = "TABLE"
     kept = (key for key, value in values.items() if value != usual.get(key) and not key.endswith(".name"))
     return found | {key: shown(yaml.safe_load(values[key])) for key in kept}
 

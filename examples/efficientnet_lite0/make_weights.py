@@ -45,7 +45,7 @@ class Reader(pickle.Unpickler):
     """Knows the four names of a PyTorch checkpoint, as functions of its own."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what `name` of `module` stands for here; the module is never imported."""
+        """Return the replacement of `name` in `module`; the module is never imported."""
         known = {
             ("collections", "OrderedDict"): Names,
             ("torch._utils", "_rebuild_tensor_v2"): lambda storage, offset, shape, strides, *_: Tensor(

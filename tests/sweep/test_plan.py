@@ -30,7 +30,8 @@ def test_an_option_without_effect_is_dropped_with_its_reason(composed: Composed)
     plan = _plan(composed, *points)
     assert (plan.requested, len(plan.jobs)) == (4, 3)
     assert plan.dropped == [
-        "kernel.factorized=true has no effect: only model=lenet uses kernel (model=lenet5 has fixed kernels)"
+        "kernel.factorized=true has no effect: model=lenet5 does not take factorized "
+        "(it has the kernels of its architecture)"
     ]
 
 
